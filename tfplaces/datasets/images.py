@@ -1,0 +1,128 @@
+"""The one image pipeline: decode, orient, RGB, resize. The same with and without TensorFlow."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tfplaces.datasets.base import Images, PlaceDataset
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Reads an image file: EXIF orientation applied, RGB, resized.
+
+    Args:
+        path: an image in any format that Pillow decodes.
+        size: (height, width) in pixels, resized by Pillow's BILINEAR (antialiased), aspect ratio not kept; None for
+            the size in the file.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+
+    Raises:
+        ValueError: the file is missing, is no image or is damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return resize(ImageOps.exif_transpose(image).convert("RGB"), size)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such image") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from None
+
+
+def resize(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
+    """An RGB Pillow image as uint8 `[height, width, 3]`, resized to size (height, width) unless that is None."""
+    if size is not None and image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+class ImageFiles(Images):
+    """Images in files.
+
+    Args:
+        root: folder that the names are relative to.
+        names: file names.
+    """
+
+    def __init__(self, root: str, names: Sequence[str]):
+        self.root = root
+        self.names = list(names)
+
+    def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        return load_image(os.path.join(self.root, self.names[index]), size)
+
+
+class CachedImages(Images):
+    """Keeps decoded images of one size in memory, as many as fit in a bound; the rest is read again.
+
+    Args:
+        images: what is read.
+        max_bytes: bound on the memory of the images kept.
+    """
+
+    def __init__(self, images: Images, max_bytes: int = 2**30):
+        self.images = images
+        self.names = images.names
+        self._room = max_bytes
+        self._kept: dict[tuple[int, tuple[int, int]], np.ndarray] = {}
+
+    def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        key = (index, tuple(size))
+        image = self._kept.get(key)
+        if image is None:
+            image = self.images.read(index, size)
+            if image.nbytes <= self._room:
+                self._room -= image.nbytes
+                self._kept[key] = image
+        return image
+
+
+def cached(dataset: PlaceDataset) -> PlaceDataset:
+    """A data set whose images are kept in memory once decoded, as many as fit."""
+    if isinstance(dataset.database, CachedImages):
+        return dataset
+    database, queries = CachedImages(dataset.database), CachedImages(dataset.queries)
+    return dataclasses.replace(dataset, database=database, queries=queries)
+
+
+def read_batches(
+    images: Images, size: tuple[int, int], batch_size: int = 32, indices: Sequence[int] | None = None
+) -> Iterator[np.ndarray]:
+    """Streams images in batches, decoding ahead in a few threads.
+
+    Args:
+        images: what to read.
+        size: (height, width) in pixels.
+        batch_size: images in a batch; the last one may be smaller.
+        indices: which images, in which order; all by default.
+
+    Yields:
+        uint8 `[n, height, width, 3]`.
+    """
+    indices = range(len(images)) if indices is None else indices
+    starts = range(0, len(indices), batch_size)
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+
+        def submit(start: int) -> list[concurrent.futures.Future]:
+            return [pool.submit(images.read, i, size) for i in indices[start : start + batch_size]]
+
+        pending = [submit(start) for start in starts[:2]]
+        try:
+            for start in starts:
+                batch = np.stack([future.result() for future in pending.pop(0)])
+                if start + 2 * batch_size < len(indices):
+                    pending.append(submit(start + 2 * batch_size))
+                yield batch
+        finally:
+            for future in itertools.chain(*pending):
+                future.cancel()

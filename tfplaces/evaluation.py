@@ -1,0 +1,98 @@
+"""How well a describer finds places: mean average precision and recall on a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tfplaces.datasets import Images, PlaceDataset, read_batches
+from tfplaces.describers import Describer
+from tfplaces.metrics import PROTOCOLS
+from tfplaces.progress import progress
+from tfplaces.retrieval import rank
+
+RECALL_AT = (1, 5, 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The figures of one describer on one data set.
+
+    Attributes:
+        map: mean average precision by `protocol`, 0 to 100.
+        recall: for each N of 1, 5, 10 the percentage of queries with a positive among the N nearest.
+        protocol: the rule of average precision, a key of `tfplaces.metrics.PROTOCOLS`.
+        queries: queries that have positives; the means are over these.
+        database: database images.
+        skipped_queries: queries without positives, left out.
+    """
+
+    map: float
+    recall: dict[int, float]
+    protocol: str
+    queries: int
+    database: int
+    skipped_queries: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types; the keys of `recall` are strings."""
+        return {**dataclasses.asdict(self), "recall": {str(n): r for n, r in self.recall.items()}}
+
+
+def describe_images(describer: Describer, images: Images, label: str = "describing") -> np.ndarray:
+    """Descriptors of images, streamed, with a progress bar.
+
+    Returns:
+        float32 `[len(images), describer.descriptor_dim]`.
+    """
+    out = np.empty((len(images), describer.descriptor_dim), np.float32)
+    done = 0
+    with progress(len(images), label, "image") as bar:
+        for batch in read_batches(images, describer.input_size):
+            out[done : done + len(batch)] = describer.describe(batch)
+            done += len(batch)
+            bar.update(len(batch))
+    return out
+
+
+def evaluate(describer: Describer, dataset: PlaceDataset) -> Evaluation:
+    """Describes a data set and scores the retrieval of its queries.
+
+    Raises:
+        ValueError: no query has a positive.
+    """
+    if not any(len(p) for p in dataset.positives):
+        raise ValueError(f"{dataset.spec}: no query has a positive in the database, there is nothing to evaluate")
+    database = describe_images(describer, dataset.database, "database")
+    queries = describe_images(describer, dataset.queries, "queries")
+    return score(dataset, queries, database)
+
+
+def score(dataset: PlaceDataset, queries: np.ndarray, database: np.ndarray) -> Evaluation:
+    """Scores descriptors.
+
+    Args:
+        dataset: says what is positive.
+        queries: float32 `[len(dataset.queries), dim]`, L2-normalised.
+        database: float32 `[len(dataset.database), dim]`, L2-normalised.
+    """
+    precision, first_hit = [], []
+    average_precision = PROTOCOLS[dataset.protocol]
+    position = np.empty(len(database), np.int64)
+    for order, positives in zip(rank(queries, database), dataset.positives, strict=True):
+        if len(positives):
+            position[order] = np.arange(len(order))
+            ranks = np.sort(position[positives])
+            precision.append(average_precision(ranks))
+            first_hit.append(ranks[0])
+    hits = np.array(first_hit)
+    return Evaluation(
+        map=100 * float(np.mean(precision)),
+        recall={n: 100 * float(np.mean(hits < n)) for n in RECALL_AT},
+        protocol=dataset.protocol,
+        queries=len(hits),
+        database=len(database),
+        skipped_queries=len(queries) - len(hits),
+    )

@@ -1,0 +1,78 @@
+"""What a network is made of: output shapes, parameters and multiply-adds by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import keras
+
+from tfplaces.layers import NetVLAD
+from tfplaces.models.place_net import PlaceNet
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSummary:
+    """One layer at one input size.
+
+    Attributes:
+        name, kind: the layer's name and class.
+        output_shape: without the batch dimension.
+        parameters: number of weights.
+        multiply_adds: multiplications of a weight or a feature by another, for one image.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+def summarize(model: PlaceNet, input_size: tuple[int, int] | None = None) -> list[LayerSummary]:
+    """Lists the layers of a network in order.
+
+    Args:
+        model: the network.
+        input_size: (height, width) in pixels; by default the model's.
+
+    Raises:
+        ValueError: the input is too small for the network.
+    """
+    rows, shapes = [], {}
+    height, width = input_size or model.input_size
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            shapes[layer.output] = (1, height, width, 3)
+            continue
+        inputs = [shapes[t] for t in _as_list(layer.input)]
+        try:
+            shape = layer.compute_output_shape(inputs if len(inputs) > 1 else inputs[0])
+        except ValueError:
+            shape = (0,)
+        if min(shape) < 1:
+            raise ValueError(f"an image of {height}x{width} is too small for {model.config['backbone']}: {layer.name} "
+                             "has nothing left to work on")  # fmt: skip
+        shapes[layer.output] = shape
+        rows.append(
+            LayerSummary(
+                layer.name, type(layer).__name__, tuple(shape[1:]), layer.count_params(),
+                _multiply_adds(layer, inputs[0], shape),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _as_list(tensors) -> list:
+    return tensors if isinstance(tensors, list) else [tensors]
+
+
+def _multiply_adds(layer: keras.layers.Layer, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
+    if isinstance(layer, NetVLAD):
+        # Assignment and aggregation: each position by each channel by each cluster.
+        return 2 * math.prod(inputs[1:]) * layer.clusters
+    if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+        return math.prod(layer.kernel.shape) * math.prod(output[1:3])
+    if isinstance(layer, keras.layers.Dense):
+        return math.prod(layer.kernel.shape)
+    return 0

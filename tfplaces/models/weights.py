@@ -1,0 +1,127 @@
+"""Weights for backbones: ImageNet's from Keras Applications, or an `.npz` file; batch norm is folded on the way in."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from tfplaces.models.backbones import BACKBONES
+from tfplaces.models.place_net import PlaceNet
+
+_APPLICATIONS = {"mobilenet_v1": "MobileNet", "mobilenet_v2": "MobileNetV2", "vgg16": "VGG16"}
+
+
+def load_backbone_weights(model: PlaceNet, source: str) -> None:
+    """Sets the weights of a PlaceNet's backbone.
+
+    Args:
+        model: the network; its NetVLAD and whitening are left as they are.
+        source: `none` (left as initialised), `imagenet` (from Keras Applications, downloaded on first use) or the path
+            of an `.npz` file with the arrays `LAYER/kernel`, `LAYER/bias` and, where the kernel is int8,
+            `LAYER/scale` (one per output channel).
+
+    Raises:
+        ValueError: the weights cannot be had or do not fit; the message says which and why.
+    """
+    if source == "none":
+        return
+    arrays = _imagenet(model.config["backbone"]) if source == "imagenet" else _read_npz(source)
+    set_backbone_weights(model, arrays, source)
+
+
+def set_backbone_weights(model: PlaceNet, arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Sets the backbone's weights from arrays named `LAYER/kernel`, `LAYER/bias`; `source` is for messages."""
+    spec = BACKBONES[model.config["backbone"]]
+    ready = []
+    for layer in model.layers:
+        if not layer.weights or layer.name in ("netvlad", "whitening"):
+            continue
+        values = []
+        for variable in (layer.kernel, layer.bias):
+            key = f"{layer.name}/{variable.name}"
+            if key not in arrays:
+                raise ValueError(f"{source}: no array {key!r}; is it for the backbone {model.config['backbone']}?")
+            value = np.asarray(arrays[key])
+            if value.shape != tuple(variable.shape):
+                raise ValueError(f"{source}: {key} has shape {value.shape}, expected {tuple(variable.shape)}")
+            if value.dtype == np.int8:
+                value = value * _channel_scale(layer, arrays, source)
+            if not np.all(np.isfinite(value)):
+                raise ValueError(f"{source}: {key} has values that are not finite")
+            if layer.name == spec.first and spec.bgr and variable is layer.kernel:
+                value = value[:, :, ::-1]
+            values.append(value.astype(np.float32))
+        ready.append((layer, values))
+    for layer, values in ready:
+        layer.set_weights(values)
+
+
+def _channel_scale(layer: keras.layers.Layer, arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
+    key = f"{layer.name}/scale"
+    if key not in arrays:
+        raise ValueError(f"{source}: {layer.name}/kernel is int8 and has no {key!r} beside it")
+    scale = np.asarray(arrays[key], np.float32)
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    channels = layer.kernel.shape[2] if depthwise else layer.kernel.shape[3]
+    if scale.shape != (channels,):
+        raise ValueError(f"{source}: {key} has shape {scale.shape}, expected ({channels},)")
+    return scale[:, None] if depthwise else scale
+
+
+def _read_npz(path: str) -> Mapping[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; backbone weights are none, imagenet or an .npz file") from None
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a readable .npz file of backbone weights ({error})") from None
+
+
+def _imagenet(backbone: str) -> Mapping[str, np.ndarray]:
+    if backbone not in _APPLICATIONS:
+        raise ValueError(
+            f"Keras Applications has no {backbone}; it has {', '.join(_APPLICATIONS)}: give an .npz file instead"
+        )
+    try:
+        application = getattr(keras.applications, _APPLICATIONS[backbone])(include_top=False, weights="imagenet")
+    except Exception as error:  # keras.utils.get_file raises a bare Exception
+        raise ValueError(
+            f"ImageNet weights of {backbone} could not be downloaded ({error}); go online once or give an .npz file"
+        ) from None
+    return application_arrays(application)
+
+
+def application_arrays(application: keras.Model) -> dict[str, np.ndarray]:
+    """The convolutions of a Keras Applications network with batch norm folded in, as `LAYER/kernel`, `LAYER/bias`.
+
+    A batch norm after a convolution is y = γ (x − μ) / sqrt(σ² + ε) + β, so the kernel of each output channel is scaled
+    by γ / sqrt(σ² + ε) and the bias becomes (b − μ) · that + β.
+    """
+    arrays = {}
+    previous = None
+    for layer in application.layers:
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+            previous = _our_name(layer.name)
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            kernel = np.array(layer.kernel)
+            channels = kernel.shape[2] if depthwise else kernel.shape[3]
+            arrays[f"{previous}/kernel"] = kernel
+            arrays[f"{previous}/bias"] = np.array(layer.bias) if layer.use_bias else np.zeros(channels, np.float32)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = (np.array(w) for w in layer.get_weights())
+            factor = gamma / np.sqrt(variance + layer.epsilon)
+            kernel = arrays[f"{previous}/kernel"]
+            per_channel = factor[:, None] if kernel.shape[2:] == (len(factor), 1) else factor
+            arrays[f"{previous}/kernel"] = kernel * per_channel
+            arrays[f"{previous}/bias"] = (arrays[f"{previous}/bias"] - mean) * factor + beta
+    return arrays
+
+
+def _our_name(name: str) -> str:
+    """VGG16's `block1_conv2` is `conv1_2` here; the MobileNets have the same names."""
+    block, _, conv = name.partition("_conv")
+    return f"conv{block[5:]}_{conv}" if conv and block.startswith("block") else name

@@ -1,0 +1,91 @@
+"""Training batches: pairs of images of one place, put together with the places they are most confused with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tfplaces.datasets import Concatenation, PlaceDataset, Subset
+from tfplaces.describers import Describer
+from tfplaces.evaluation import describe_images
+
+# Descriptors are computed anew, and batches put together, for this many queries at a time (as in NetVLAD's recipe).
+QUERIES_PER_CACHE = 1000
+# Potential positives of which the nearest is taken.
+MAX_POSITIVES = 10
+
+
+class PairMiner:
+    """Finds training batches in a data set.
+
+    Queries are the data set's own, and the database images as well where it knows their places. Memory does not grow
+    with the data set: descriptors of 1000 queries and their positives are held at a time.
+
+    Args:
+        dataset: what to learn from.
+        pairs: query and positive pairs in a batch.
+        seed: of the order.
+
+    Attributes:
+        images: database, then queries; batches are indices into it.
+
+    Raises:
+        ValueError: fewer than two places with two images.
+    """
+
+    def __init__(self, dataset: PlaceDataset, pairs: int, seed: int = 0):
+        self.images = Concatenation(dataset.database, dataset.queries)
+        self._rng = np.random.default_rng(seed)
+        self._pairs = pairs
+        self._labelled = dataset.database_places is not None
+        database = len(dataset.database)
+        self._positives = {database + q: p for q, p in enumerate(dataset.positives) if len(p)}
+        if self._labelled:
+            order = np.argsort(dataset.database_places, kind="stable")
+            for place in np.split(order, np.flatnonzero(np.diff(dataset.database_places[order])) + 1):
+                if len(place) > 1:
+                    self._positives.update({int(image): place[place != image] for image in place})
+        if len(self._positives) < 2:
+            raise ValueError(f"{dataset.spec}: fewer than two queries have a positive, there is nothing to train on")
+
+    def epoch(self, describer: Describer) -> Iterator[np.ndarray]:
+        """One pass over the queries.
+
+        A batch starts with a random query and takes those nearest to it under the present network, none of which is of
+        its place: its hardest negatives. Positives are the nearest of the potential ones, or, where places are
+        labelled and all of them are sure, any.
+
+        Yields:
+            int64 `[n, 2]`, query and positive, 2 <= n <= pairs.
+        """
+        queries = self._rng.permutation(np.array(list(self._positives)))
+        for start in range(0, len(queries), QUERIES_PER_CACHE):
+            yield from self._batches(describer, queries[start : start + QUERIES_PER_CACHE])
+
+    def _batches(self, describer: Describer, queries: np.ndarray) -> Iterator[np.ndarray]:
+        candidates = [self._rng.permutation(self._positives[q])[:MAX_POSITIVES] for q in queries]
+        needed = np.unique(np.concatenate([queries, *candidates]))
+        descriptors = describe_images(describer, Subset(self.images, needed), "mining")
+        row = {image: k for k, image in enumerate(needed)}
+        described = descriptors[[row[q] for q in queries]]
+        positives = [
+            c[0] if self._labelled else c[np.argmax(descriptors[[row[i] for i in c]] @ d)]
+            for c, d in zip(candidates, described, strict=True)
+        ]
+        near = described @ described.T
+        left = np.ones(len(queries), bool)
+        while left.sum() > 1:
+            first = int(np.argmax(left))
+            batch, shown = [], set()
+            for k in np.argsort(-np.where(left, near[first], -np.inf), kind="stable")[: left.sum()]:
+                pair = {int(queries[k]), int(positives[k])}
+                if not shown & (pair | set(self._positives[queries[k]].tolist())):
+                    batch.append(k)
+                    # What must not come in as another place.
+                    shown |= pair | set(self._positives[queries[k]].tolist())
+                    if len(batch) == self._pairs:
+                        break
+            left[batch or [first]] = False
+            if len(batch) > 1:
+                yield np.array([[queries[k], positives[k]] for k in batch], np.int64)

@@ -1,0 +1,242 @@
+"""The main job: trains a network, compresses it, converts it for phones, and compares the stages.
+
+tfplaces-quickstart --output=quickstart
+tfplaces-quickstart --dataset=folder:photos --backbone=mobilenet_v1 --backbone_weights=imagenet --output=report
+
+A data set with a training split (toytown) is trained on; a folder of photos is not, the network is assembled from the
+backbone's weights and the database images. OUTPUT gets the models, results.json, table.md and report.html.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from absl import flags
+
+from tfplaces.tools import entry
+
+# toytown, unless the user chooses: places to train on and to fine-tune on, and the size that trains in minutes.
+TRAIN_PLACES, TUNE_PLACES = 200, 60
+TOYTOWN_SIZE = (96, 128)
+EPOCHS = 6
+LEARNING_RATE, TUNE_LEARNING_RATE = 3e-4, 1e-4
+# A whitening helps only where it is fitted on many images.
+WHITENING, WHITENING_MIN_IMAGES = 128, 700
+SPARSITY = 0.5
+SHEET_QUERIES, SHEET_MATCHES = 8, 5
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    string = flags.DEFINE_string
+    string("dataset", "toytown", "Data set, KIND[:PATH][?key=value].", flag_values=values)
+    string("backbone", "alexnet", "alexnet, caffenet, vgg16, mobilenet_v1, mobilenet_v2 or squeezenet.",
+           flag_values=values)  # fmt: skip
+    string("backbone_weights", "none", "none (initialised), imagenet (Keras Applications) or an .npz file.",
+           flag_values=values)  # fmt: skip
+    string("input_size", None, "HEIGHTxWIDTH in pixels, instead of the backbone's own.", flag_values=values)
+    string("output", None, "Folder for everything that is made.", required=True, flag_values=values)
+
+
+def main(args: flags.FlagValues) -> None:
+    started = time.monotonic()
+    if os.path.isdir(args.output) and os.listdir(args.output) and not args.overwrite:
+        raise ValueError(f"{args.output}: is not empty; give --overwrite to replace what is in it, or another --output")
+    input_size = entry.size(args.input_size)
+
+    from tfplaces import datasets
+
+    dataset = datasets.cached(datasets.load_dataset(args.dataset, "test"))
+    trains = datasets.has_splits(args.dataset)
+    os.makedirs(args.output, exist_ok=True)
+
+    import numpy as np
+
+    from tfplaces import report
+    from tfplaces.compression import find_kernels
+    from tfplaces.describers import load_describer
+    from tfplaces.evaluation import describe_images, score
+    from tfplaces.files import write_json, write_text
+    from tfplaces.latency import measure_latency
+
+    def output(name):
+        return os.path.join(args.output, name)
+
+    stages = _Stages(args, input_size or (TOYTOWN_SIZE if trains else None), dataset)
+    model = stages.assemble(output("model.keras"))
+    before = {k.name: k.variable.numpy() for k in find_kernels(model)}
+    parameters, description = model.count_params(), stages.describe(model)
+    compressed = {bits: stages.compress(output("model.keras"), output(f"{bits}bit.places"), bits) for bits in (8, 5)}
+    after = {k.name: k.variable.numpy() for k in find_kernels(compressed[5].model)}
+    stages.convert(model, output("float32.tflite"), "float32")
+    stages.convert(compressed[8].model, output("mixed_int8.tflite"), "mixed_int8")
+
+    files = {
+        "float32": ("model.keras", 0.0),
+        "8bit": ("8bit.places", compressed[8].pruned),
+        "5bit": ("5bit.places", compressed[5].pruned),
+        "tflite_float32": ("float32.tflite", 0.0),
+        "tflite_mixed_int8": ("mixed_int8.tflite", compressed[8].pruned),
+    }
+    _step("measuring accuracy and latency of the files")
+    latencies = measure_latency([output(file) for file, _ in files.values()])
+    rows, descriptors = [], {}
+    for (name, (file, pruned)), ms in zip(files.items(), latencies, strict=True):
+        describer = load_describer(output(file), threads=os.cpu_count() or 1)
+        queries = describe_images(describer, dataset.queries)
+        database = describe_images(describer, dataset.database)
+        descriptors[name] = queries, database
+        scores = score(dataset, queries, database)
+        size = os.path.getsize(output(file))
+        rows.append(
+            {
+                "name": name,
+                "map": scores.map,
+                "recall1": scores.recall[1],
+                "drop": (rows[0]["map"] if rows else scores.map) - scores.map,
+                "pruned": pruned,
+                "bytes": size,
+                "ratio": 4 * parameters / size,
+                "ms": ms,
+            }
+        )
+    cosines = {
+        ours: float(np.mean(np.sum(descriptors[ours][1] * descriptors[source][1], axis=1)))
+        for ours, source in (("tflite_float32", "float32"), ("tflite_mixed_int8", "8bit"))
+    }
+    seconds = time.monotonic() - started
+    facts = [
+        ("Network", f"{description}, {parameters:,} parameters"),
+        ("Data set", f"{args.dataset}: {scores.queries} queries, {scores.database} database images"),
+        ("Training", stages.training),
+        ("Input", "x".join(map(str, model.input_size))),
+        ("Cosine to its Keras model", ", ".join(f"{name} {cosine:.4f}" for name, cosine in cosines.items())),
+        ("Wall time", f"{int(seconds // 60)} min {int(seconds % 60)} s"),
+    ]
+    table = report.format_table(rows)
+    write_json(output("results.json"), rows)
+    write_text(output("table.md"), table + "\n")
+    shown = _largest(before)
+    report.write_report(
+        output("report.html"),
+        title=f"tfplaces quickstart: {args.dataset}",
+        facts=facts,
+        rows=rows,
+        weights_before={name: before[name] for name in shown},
+        weights_after={name: after[name] for name in shown},
+        retrievals=_retrievals(dataset, *descriptors["tflite_mixed_int8"]),
+    )
+    print(table)
+    for name, value in facts:
+        print(f"{name}: {value}")
+    print(f"Open {output('report.html')}")
+
+
+class _Stages:
+    """The stages of the job, each with its file."""
+
+    def __init__(self, args: flags.FlagValues, input_size: tuple[int, int] | None, dataset):
+        import keras
+
+        from tfplaces import datasets
+
+        keras.utils.set_random_seed(args.seed)
+        self.args, self.input_size, self.dataset = args, input_size, dataset
+        self.train_sets = self.tune_sets = None
+        self.training = "none: assembled from the backbone's weights and the database images"
+        if datasets.has_splits(args.dataset):
+            plain = "?" not in args.dataset
+            train, self.validation = datasets.training_sets(args.dataset)
+            if plain:
+                train = datasets.load_dataset(f"{args.dataset}?places={TRAIN_PLACES}", "train")
+            tune = datasets.load_dataset(f"{args.dataset}?places={TUNE_PLACES}", "train") if plain else train
+            self.validation = datasets.cached(self.validation)
+            self.train_sets = datasets.cached(train), self.validation
+            self.tune_sets = datasets.cached(tune), self.validation
+
+    def assemble(self, path: str):
+        from tfplaces.files import replacing
+        from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
+        from tfplaces.models import PlaceNet, load_backbone_weights
+        from tfplaces.training import add_whitening, initialize_netvlad, train
+
+        _step("assembling the network")
+        model = PlaceNet(self.args.backbone, input_size=self.input_size)
+        load_backbone_weights(model, self.args.backbone_weights)
+        images = self.train_sets[0].database if self.train_sets else self.dataset.database
+        sharpness = TRAINING_SHARPNESS if self.train_sets else DEFAULT_SHARPNESS
+        initialize_netvlad(model, [images], sharpness, self.args.seed)
+        if self.train_sets:
+            _step(f"training for {EPOCHS} epochs")
+            history = train(model, *self.train_sets, epochs=EPOCHS, learning_rate=LEARNING_RATE, seed=self.args.seed)
+            self.training = f"{EPOCHS} epochs, validation mAP {history[0]:.1f} before, {max(history):.1f} after"
+        if len(images) >= WHITENING_MIN_IMAGES:
+            _step("fitting the whitening")
+            model = add_whitening(model, WHITENING, [images])
+        with replacing(path) as temporary:
+            model.save(temporary)
+        return model
+
+    def describe(self, model) -> str:
+        whitening = f" + whitening {model.config['whitening']}" if model.config["whitening"] else ""
+        return f"{self.args.backbone} + NetVLAD{model.config['clusters']}{whitening}"
+
+    def compress(self, source: str, path: str, bits: int):
+        from tfplaces.compression import compress, save_places
+        from tfplaces.models.loading import load_model
+
+        _step(f"compressing to {bits} bits, {SPARSITY:.0%} of the parameters pruned")
+        compressed = compress(
+            load_model(source), bits=bits, sparsity=SPARSITY, tuning=self.tune_sets, epochs=1,
+            learning_rate=TUNE_LEARNING_RATE, seed=self.args.seed,
+        )  # fmt: skip
+        save_places(path, compressed)
+        return compressed
+
+    def convert(self, model, path: str, precision: str):
+        from tfplaces.lite import convert
+
+        _step(f"converting to TFLite, {precision}")
+        images = self.train_sets[0].database if self.train_sets else self.dataset.database
+        convert(model, path, precision, calibration=images, seed=self.args.seed)
+
+
+def _step(text: str) -> None:
+    print(f"* {text}", file=sys.stderr, flush=True)
+
+
+def _largest(kernels: dict, count: int = 4) -> list[str]:
+    """The names of the largest kernels, in the network's order."""
+    largest = sorted(kernels, key=lambda name: -kernels[name].size)[:count]
+    return [name for name in kernels if name in largest]
+
+
+def _retrievals(dataset, queries, database):
+    """Queries spread over the data set, with their best matches."""
+    import numpy as np
+
+    from tfplaces.report import Retrieval
+    from tfplaces.retrieval import rank
+
+    size = (120, 160)
+    usable = [q for q, positives in enumerate(dataset.positives) if len(positives)]
+    chosen = [usable[k] for k in np.linspace(0, len(usable) - 1, min(SHEET_QUERIES, len(usable))).astype(int)]
+    return [
+        Retrieval(
+            dataset.queries.read(q, size),
+            dataset.queries.names[q],
+            [dataset.database.read(i, size) for i in order],
+            np.isin(order, dataset.positives[q]).tolist(),
+        )
+        for q, order in zip(chosen, rank(queries[chosen], database, SHEET_MATCHES), strict=True)
+    ]
+
+
+def run(argv: list[str] | None = None) -> None:
+    """Entry point of the console command."""
+    entry.run(define_flags, main, argv)
+
+
+if __name__ == "__main__":
+    run()

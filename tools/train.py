@@ -1,0 +1,88 @@
+"""Assembles a place-recognition network, trains it with triplets and fits its whitening; writes OUTPUT/model.keras.
+
+tfplaces-train --dataset=folder:photos --backbone=mobilenet_v1 --backbone_weights=imagenet --output=run
+"""
+
+from __future__ import annotations
+
+import os
+
+from absl import flags
+
+from tfplaces.tools import entry
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    string, integer, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
+    string("dataset", None, "Data set to learn from, KIND[:PATH][?key=value].", required=True, flag_values=values)
+    string("output", None, "Folder for model.keras; made where missing.", required=True, flag_values=values)
+    string("val_dataset", None, "Judges the epochs; by default the data set's own validation split, or every fifth "
+           "query, which is then not trained on.", flag_values=values)  # fmt: skip
+    string("init_dataset", None, "Database images for NetVLAD's vocabulary; several, comma-separated; by default "
+           "those of --dataset.", flag_values=values)  # fmt: skip
+    string("whitening_dataset", None, "Database images for the whitening; several, comma-separated; by default those "
+           "of --dataset.", flag_values=values)  # fmt: skip
+    string("backbone", "mobilenet_v1", "alexnet, caffenet, vgg16, mobilenet_v1, mobilenet_v2 or squeezenet.",
+           flag_values=values)  # fmt: skip
+    string("backbone_weights", "none", "none (initialised), imagenet (Keras Applications) or an .npz file.",
+           flag_values=values)  # fmt: skip
+    string("cut", None, "Backbone layer whose features NetVLAD takes, instead of the usual one.", flag_values=values)
+    string("input_size", None, "HEIGHTxWIDTH in pixels, instead of the backbone's own.", flag_values=values)
+    integer("clusters", 64, "Clusters of NetVLAD.", lower_bound=1, flag_values=values)
+    integer("whitening", 0, "Dimensions of the whitened descriptor; 0: no whitening.", lower_bound=0,
+            flag_values=values)  # fmt: skip
+    integer("epochs", 10, "Passes over the data set; 0 assembles without training.", lower_bound=0, flag_values=values)
+    number("learning_rate", 1e-4, "Of Adam.", lower_bound=0, flag_values=values)
+    number("margin", 0.1, "Of the triplet loss, on squared distances.", lower_bound=0, flag_values=values)
+
+
+def main(args: flags.FlagValues) -> None:
+    path = os.path.join(args.output, "model.keras")
+    if os.path.exists(path) and not args.overwrite:
+        raise ValueError(f"{path}: exists already; give --overwrite to replace it, or another --output")
+    input_size = entry.size(args.input_size)
+
+    from tfplaces import datasets
+
+    def database_images(specs):
+        return [d.database for d in datasets.load_datasets(specs or args.dataset, "train")]
+
+    init_images = database_images(args.init_dataset)
+    whitening_images = database_images(args.whitening_dataset)
+    if args.epochs:
+        dataset, validation = datasets.training_sets(args.dataset, args.val_dataset)
+    os.makedirs(args.output, exist_ok=True)
+
+    import keras
+
+    from tfplaces.files import replacing
+    from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
+    from tfplaces.models import PlaceNet, load_backbone_weights
+    from tfplaces.training import add_whitening, initialize_netvlad, train
+
+    keras.utils.set_random_seed(args.seed)
+    model = PlaceNet(args.backbone, clusters=args.clusters, input_size=input_size, cut=args.cut)
+    load_backbone_weights(model, args.backbone_weights)
+    sharpness = TRAINING_SHARPNESS if args.epochs else DEFAULT_SHARPNESS
+    initialize_netvlad(model, init_images, sharpness, args.seed)
+    if args.epochs:
+        train(model, dataset, validation, epochs=args.epochs, learning_rate=args.learning_rate, margin=args.margin,
+              seed=args.seed)  # fmt: skip
+    if args.whitening:
+        model = add_whitening(model, args.whitening, whitening_images)
+    with replacing(path) as temporary:
+        model.save(temporary)
+    print(
+        f"{path}: {args.backbone} + NetVLAD{args.clusters}"
+        + (f" + whitening {args.whitening}" if args.whitening else "")
+        + f", {model.count_params():,} parameters, {os.path.getsize(path) / 1e6:.1f} MB"
+    )
+
+
+def run(argv: list[str] | None = None) -> None:
+    """Entry point of the console command."""
+    entry.run(define_flags, main, argv)
+
+
+if __name__ == "__main__":
+    run()
