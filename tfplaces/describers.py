@@ -52,7 +52,11 @@ def load_describer(path: str | os.PathLike, input_size: tuple[int, int] | None =
     from tfplaces.models.describer import KerasDescriber
     from tfplaces.models.loading import load_model
 
-    return KerasDescriber(load_model(path), input_size)
+    model = load_model(path)
+    try:
+        return KerasDescriber(model, input_size)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
 
 
 def check_images(images: np.ndarray, input_size: tuple[int, int]) -> None:

@@ -38,7 +38,8 @@ def measure_latency(
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     if process.returncode:
-        raise ValueError(f"measuring latency failed: {process.stderr.strip().splitlines()[-1:]}")
+        reason = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise ValueError(f"measuring latency failed: {reason[-1]}")
     return json.loads(process.stdout.splitlines()[-1])
 
 

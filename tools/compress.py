@@ -5,6 +5,8 @@ tfplaces-compress --model=run/model.keras --output=run/model.places --sparsity=0
 
 from __future__ import annotations
 
+import functools
+
 from absl import flags
 
 from tfplaces.tools import entry
@@ -21,8 +23,11 @@ def define_flags(values: flags.FlagValues) -> None:
                          flag_values=values)  # fmt: skip
     string("dataset", None, "Data set to fine-tune on; without it weights are only pruned and shared.",
            flag_values=values)  # fmt: skip
-    string("val_dataset", None, "Judges the epochs; by default the data set's own validation split, or every fifth "
-           "query, which is then not trained on.", flag_values=values)  # fmt: skip
+    string("val_dataset", None, "Judges the epochs of --loss=triplet; by default the data set's own validation "
+           "split, or every fifth query, which is then not trained on.", flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("loss", "triplet", ("triplet", "distill"), "Fine-tunes by triplets of places, or towards the "
+                      "float network's descriptors of the database images, for which no labels are needed.",
+                      flag_values=values)  # fmt: skip
     flags.DEFINE_integer("epochs", 1, "Of fine-tuning after pruning, and again after sharing.", lower_bound=0,
                          flag_values=values)  # fmt: skip
     number("l1", 0.0, "Weight of the L1 penalty while fine-tuning after pruning.", lower_bound=0, flag_values=values)
@@ -34,16 +39,23 @@ def main(args: flags.FlagValues) -> None:
     entry.check_output(args.output, args.overwrite)
     if not args.output.endswith(".places"):
         raise ValueError(f"--output={args.output}: a compressed model is named .places")
+    entry.check_model(args.model, ".keras", ".places")
     if args.threshold is not None and args.sparsity is not None:
         raise ValueError("give --threshold or --sparsity, not both")
+    if args.l1 and not args.dataset:
+        raise ValueError("--l1 is a penalty while fine-tuning: it needs --dataset")
 
-    from tfplaces.datasets import training_sets
+    from tfplaces import datasets
 
-    tuning = training_sets(args.dataset, args.val_dataset) if args.dataset and args.epochs else None
+    tunes = args.dataset and args.epochs
+    if tunes and args.loss == "triplet":
+        dataset, validation = datasets.training_sets(args.dataset, args.val_dataset)
+    elif tunes:
+        images = datasets.cached(datasets.load_dataset(args.dataset, "train")).database
 
     import keras
 
-    from tfplaces.compression import compress, save_places
+    from tfplaces.compression import compress, distillation, save_places
     from tfplaces.models import PlaceNet
     from tfplaces.models.loading import load_model
 
@@ -51,16 +63,29 @@ def main(args: flags.FlagValues) -> None:
     model = load_model(args.model)
     if not isinstance(model, PlaceNet):
         raise ValueError(f"{args.model}: holds a {type(model).__name__}, not a PlaceNet")
+    tune = None
+    options = {"epochs": args.epochs, "learning_rate": args.learning_rate, "seed": args.seed}
+    if tunes and args.loss == "triplet":
+        tune = functools.partial(_fit_triplets, model, dataset, validation, margin=args.margin, **options)
+    elif tunes:
+        tune = distillation(model, images, **options)
     compressed = compress(
-        model, bits=args.bits, threshold=args.threshold, sparsity=args.sparsity, tuning=tuning, epochs=args.epochs,
-        l1=args.l1, learning_rate=args.learning_rate, margin=args.margin, seed=args.seed,
+        model, bits=args.bits, threshold=args.threshold, sparsity=args.sparsity, l1=args.l1, tune=tune
     )  # fmt: skip
+    if tune:
+        compressed.provenance.update(dataset=args.dataset, loss=args.loss, epochs=args.epochs)
     size = save_places(args.output, compressed)
     parameters = model.count_params()
     print(
         f"{args.output}: {compressed.pruned:.2f} % of {parameters:,} parameters pruned, {args.bits} bits, "
         f"{size / 1e6:.3f} MB, {8 * size / parameters:.3f} bits per parameter, ratio {4 * parameters / size:.1f}"
     )
+
+
+def _fit_triplets(model, dataset, validation, fitted, **options) -> None:
+    from tfplaces.training import train
+
+    train(model, dataset, validation, fitted=fitted, **options)
 
 
 def run(argv: list[str] | None = None) -> None:

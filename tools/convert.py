@@ -28,6 +28,7 @@ def main(args: flags.FlagValues) -> None:
     entry.check_output(args.output, args.overwrite)
     if not args.output.endswith(".tflite"):
         raise ValueError(f"--output={args.output}: a TFLite file is named .tflite")
+    entry.check_model(args.model, ".keras", ".places")
     input_size = entry.size(args.input_size)
     if args.precision == "mixed_int8" and not args.calibration:
         raise ValueError("--precision=mixed_int8 needs --calibration=SPEC, images that show what the phone will see")

@@ -106,9 +106,21 @@ def size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(p.isdigit() and 1 <= int(p) <= 8192 for p in parts):
+    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and 1 <= int(p) <= 8192 for p in parts):
         raise ValueError(f"--input_size={text}: expected HEIGHTxWIDTH in pixels, as in 224x320")
     return int(parts[0]), int(parts[1])
+
+
+def check_model(path: str, *endings: str) -> None:
+    """Refuses, before TensorFlow is imported, a model that is not there or of another kind.
+
+    Raises:
+        ValueError: there is no such file, or its name has none of the endings.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: no such model file")
+    if not path.lower().endswith(endings):
+        raise ValueError(f"{path}: not a model that this tool opens; it opens {', '.join(endings)}")
 
 
 def check_output(path: str, overwrite: bool) -> None:

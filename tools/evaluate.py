@@ -22,6 +22,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(args: flags.FlagValues) -> None:
     if args.json:
         entry.check_output(args.json, args.overwrite)
+    entry.check_model(args.model, ".keras", ".places", ".tflite")
     input_size = entry.size(args.input_size)
 
     from tfplaces.datasets import load_dataset

@@ -9,6 +9,7 @@ backbone's weights and the database images. OUTPUT gets the models, results.json
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -17,13 +18,14 @@ from absl import flags
 
 from tfplaces.tools import entry
 
-# toytown, unless the user chooses: places to train on and to fine-tune on, and the size that trains in minutes.
-TRAIN_PLACES, TUNE_PLACES = 200, 60
-TOYTOWN_SIZE = (96, 128)
-EPOCHS = 6
+# toytown, unless the user chooses: places to train and to fine-tune on, and a network that trains in minutes.
+TRAIN_PLACES, TUNE_PLACES = 150, 75
+TOYTOWN_SIZE, TOYTOWN_CLUSTERS = (96, 128), 32
+EPOCHS, TUNE_EPOCHS = 3, 1
 LEARNING_RATE, TUNE_LEARNING_RATE = 3e-4, 1e-4
+MARGIN = 0.3
 # A whitening helps only where it is fitted on many images.
-WHITENING, WHITENING_MIN_IMAGES = 128, 700
+WHITENING, WHITENING_MIN_IMAGES = 128, 600
 SPARSITY = 0.5
 SHEET_QUERIES, SHEET_MATCHES = 8, 5
 
@@ -146,37 +148,49 @@ class _Stages:
         self.train_sets = self.tune_sets = None
         self.training = "none: assembled from the backbone's weights and the database images"
         if datasets.has_splits(args.dataset):
-            plain = "?" not in args.dataset
-            train, self.validation = datasets.training_sets(args.dataset)
-            if plain:
-                train = datasets.load_dataset(f"{args.dataset}?places={TRAIN_PLACES}", "train")
-            tune = datasets.load_dataset(f"{args.dataset}?places={TUNE_PLACES}", "train") if plain else train
-            self.validation = datasets.cached(self.validation)
-            self.train_sets = datasets.cached(train), self.validation
-            self.tune_sets = datasets.cached(tune), self.validation
+            train, validation = (datasets.cached(d) for d in datasets.training_sets(args.dataset))
+            tune = train
+            if "?" not in args.dataset:
+                train, tune = (
+                    datasets.cached(datasets.load_dataset(f"{args.dataset}?places={places}", "train"))
+                    for places in (TRAIN_PLACES, TUNE_PLACES)
+                )
+            self.train_sets, self.tune_sets = (train, validation), (tune, validation)
 
     def assemble(self, path: str):
         from tfplaces.files import replacing
         from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
         from tfplaces.models import PlaceNet, load_backbone_weights
-        from tfplaces.training import add_whitening, initialize_netvlad, train
+        from tfplaces.training import add_whitening, initialize_netvlad
 
         _step("assembling the network")
-        model = PlaceNet(self.args.backbone, input_size=self.input_size)
+        clusters = TOYTOWN_CLUSTERS if self.train_sets else 64
+        model = PlaceNet(self.args.backbone, clusters=clusters, input_size=self.input_size)
         load_backbone_weights(model, self.args.backbone_weights)
         images = self.train_sets[0].database if self.train_sets else self.dataset.database
         sharpness = TRAINING_SHARPNESS if self.train_sets else DEFAULT_SHARPNESS
         initialize_netvlad(model, [images], sharpness, self.args.seed)
         if self.train_sets:
             _step(f"training for {EPOCHS} epochs")
-            history = train(model, *self.train_sets, epochs=EPOCHS, learning_rate=LEARNING_RATE, seed=self.args.seed)
+            history = self.train(model, self.train_sets, epochs=EPOCHS, learning_rate=LEARNING_RATE)
             self.training = f"{EPOCHS} epochs, validation mAP {history[0]:.1f} before, {max(history):.1f} after"
         if len(images) >= WHITENING_MIN_IMAGES:
             _step("fitting the whitening")
             model = add_whitening(model, WHITENING, [images])
+        if self.tune_sets:
+            # As the compressed networks are, or their drop would tell of training and not of compression.
+            self.tune(model)
         with replacing(path) as temporary:
             model.save(temporary)
         return model
+
+    def train(self, model, sets, fitted=None, **options) -> list[float]:
+        from tfplaces.training import train
+
+        return train(model, *sets, fitted=fitted, margin=MARGIN, seed=self.args.seed, **options)
+
+    def tune(self, model, fitted=None) -> None:
+        self.train(model, self.tune_sets, fitted, epochs=TUNE_EPOCHS, learning_rate=TUNE_LEARNING_RATE)
 
     def describe(self, model) -> str:
         whitening = f" + whitening {model.config['whitening']}" if model.config["whitening"] else ""
@@ -187,10 +201,9 @@ class _Stages:
         from tfplaces.models.loading import load_model
 
         _step(f"compressing to {bits} bits, {SPARSITY:.0%} of the parameters pruned")
-        compressed = compress(
-            load_model(source), bits=bits, sparsity=SPARSITY, tuning=self.tune_sets, epochs=1,
-            learning_rate=TUNE_LEARNING_RATE, seed=self.args.seed,
-        )  # fmt: skip
+        model = load_model(source)
+        tune = functools.partial(self.tune, model) if self.tune_sets else None
+        compressed = compress(model, bits=bits, sparsity=SPARSITY, tune=tune)
         save_places(path, compressed)
         return compressed
 

@@ -28,6 +28,8 @@ def main(args: flags.FlagValues) -> None:
         raise ValueError("give --model=FILE or --backbone=NAME")
     if args.json:
         entry.check_output(args.json, args.overwrite)
+    if args.model:
+        entry.check_model(args.model, ".keras", ".places")
     input_size = entry.size(args.input_size)
 
     from tfplaces.files import write_json

@@ -51,7 +51,6 @@ def main(args: flags.FlagValues) -> None:
     whitening_images = database_images(args.whitening_dataset)
     if args.epochs:
         dataset, validation = datasets.training_sets(args.dataset, args.val_dataset)
-    os.makedirs(args.output, exist_ok=True)
 
     import keras
 
@@ -59,10 +58,14 @@ def main(args: flags.FlagValues) -> None:
     from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
     from tfplaces.models import PlaceNet, load_backbone_weights
     from tfplaces.training import add_whitening, initialize_netvlad, train
+    from tfplaces.training.initialization import check_whitening
 
     keras.utils.set_random_seed(args.seed)
     model = PlaceNet(args.backbone, clusters=args.clusters, input_size=input_size, cut=args.cut)
     load_backbone_weights(model, args.backbone_weights)
+    if args.whitening:
+        check_whitening(model, args.whitening, whitening_images)
+    os.makedirs(args.output, exist_ok=True)
     sharpness = TRAINING_SHARPNESS if args.epochs else DEFAULT_SHARPNESS
     initialize_netvlad(model, init_images, sharpness, args.seed)
     if args.epochs:

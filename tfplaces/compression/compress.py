@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -10,10 +11,8 @@ import numpy as np
 from tfplaces.compression.finetuning import PrunedTraining, SharedTraining
 from tfplaces.compression.kernels import Kernel, find_kernels
 from tfplaces.compression.pruning import magnitude_quantile, prune
-from tfplaces.compression.sharing import SharedKernel, share
-from tfplaces.datasets import PlaceDataset
+from tfplaces.compression.sharing import SharedKernel, check_bits, share
 from tfplaces.progress import progress
-from tfplaces.training import train
 
 
 def compress(
@@ -22,41 +21,33 @@ def compress(
     bits: int = 8,
     threshold: float | None = None,
     sparsity: float | None = None,
-    tuning: tuple[PlaceDataset, PlaceDataset] | None = None,
-    epochs: int = 1,
     l1: float = 0.0,
-    learning_rate: float = 1e-4,
-    margin: float = 0.1,
-    seed: int = 0,
+    tune: Callable[[keras.Model], None] | None = None,
 ) -> Compressed:
-    """Compresses a network in place.
+    """Compresses a network in place: prunes, fine-tunes, shares what is left, fine-tunes again.
 
     Args:
         model: the float network.
         bits: at most 2^bits levels a kernel, zero among them, 2 to 8.
         threshold: weights of smaller magnitude become zero.
         sparsity: or, the share of all parameters that becomes zero, 0 to 1, the smallest magnitudes first.
-        tuning: what to fine-tune on and what judges the epochs; without it nothing is trained.
-        epochs: of fine-tuning after pruning, and again after sharing.
         l1: weight of the L1 penalty on all kernels while fine-tuning after pruning.
-        learning_rate, margin, seed: see `tfplaces.training.train`.
+        tune: fits the model that it is given, a `PrunedTraining` and later a `SharedTraining` of `model`; for example
+            from `distillation` or `triplet_tuning`. Without it nothing is trained.
     """
-    options = {"epochs": epochs, "learning_rate": learning_rate, "margin": margin, "seed": seed}
+    check_bits(bits)
     masks = prune_model(model, threshold=threshold, sparsity=sparsity)
-    if tuning and (masks or l1):
-        train(model, *tuning, fitted=PrunedTraining(model, masks, l1), **options)
-        if threshold:
+    if tune and (masks or l1):
+        tune(PrunedTraining(model, masks, l1))
+        if threshold and l1:
             # The penalty has pushed more weights under the threshold.
             prune_model(model, threshold=threshold)
     shared = share_model(model, bits)
-    if tuning:
+    if tune:
         training = SharedTraining(model, shared)
-        train(model, *tuning, fitted=training, **options)
+        tune(training)
         shared = training.updated()
-    provenance = {"bits": bits, "threshold": threshold, "sparsity": sparsity}
-    if tuning:
-        provenance |= {"dataset": tuning[0].spec, "epochs": epochs, "l1": l1}
-    return Compressed(model, shared, provenance)
+    return Compressed(model, shared, {"bits": bits, "threshold": threshold, "sparsity": sparsity, "l1": l1})
 
 
 @dataclasses.dataclass(frozen=True)

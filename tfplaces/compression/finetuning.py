@@ -37,14 +37,16 @@ class PrunedTraining(keras.Model):
     def train_step(self, data):
         x, y = data
         with tf.GradientTape() as tape:
-            loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=y_pred)
             if self.l1:
                 loss += self.l1 * tf.add_n([tf.reduce_sum(tf.abs(kernel.value)) for kernel in self._kernels])
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
         for variable, mask in self._masks:
             variable.assign(tf.where(mask, variable.value, 0.0))
-        return {"loss": loss}
+        self._loss_tracker.update_state(loss)
+        return self.compute_metrics(x, y, y_pred)
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")
@@ -63,7 +65,9 @@ class SharedTraining(keras.Model):
         super().__init__(**kwargs)
         self.model = model
         self._shared = dict(shared)
-        self._kernels = [kernel for kernel in find_kernels(model) if kernel.name in shared]
+        self._kernels = [
+            kernel for kernel in find_kernels(model) if kernel.name in shared and kernel.variable.trainable
+        ]
         self._indices, self._levels, self._scales = [], [], []
         for kernel in self._kernels:
             ours = shared[kernel.name]
@@ -83,7 +87,8 @@ class SharedTraining(keras.Model):
     def train_step(self, data):
         x, y = data
         with tf.GradientTape() as tape:
-            loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=y_pred)
         kernels = [kernel.variable for kernel in self._kernels]
         gradients = tape.gradient(loss, [v.value for v in kernels + self._free])
         level_gradients, scale_gradients = [], []
@@ -103,7 +108,8 @@ class SharedTraining(keras.Model):
         ):
             weights = tf.gather(levels.value, tf.cast(indices, tf.int32))
             kernel.variable.assign(weights * _broadcast(scales.value, kernel.channel_axis, len(weights.shape)))
-        return {"loss": loss}
+        self._loss_tracker.update_state(loss)
+        return self.compute_metrics(x, y, y_pred)
 
     def updated(self) -> dict[str, SharedKernel]:
         """The sharing of each kernel by name, as trained; exactly what the model's kernels hold."""

@@ -10,6 +10,7 @@ channel; of every other weight `NAME` float32. A kernel is levels[indices] · sc
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 
@@ -100,14 +101,26 @@ def _build(path, container: coding.Container) -> PlaceNet:
     for key, limit in limits.items():
         if type(config.get(key)) is not int or not 0 <= config[key] <= limit:
             raise ValueError(f"{path}: {key} is not a whole number from 0 to {limit}")
-    elements = sum(math.prod(container.shape(name)) for name in container.names)
+    unknown = sorted(set(config) - set(inspect.signature(PlaceNet).parameters))
+    if unknown:
+        raise ValueError(f"{path}: {unknown[0]!r:.40} is nothing that describes a PlaceNet")
     # NetVLAD has 2 K D weights and the whitening K D d: no network larger than the tensors is ever built.
-    if config["clusters"] * max(config["whitening"], 1) > min(elements, _MAX_PARAMETERS):
-        raise ValueError(f"{path}: describes a network larger than the weights it holds")
+    clusters, channels = (*_shape(container, "netvlad/centroids"), 0, 0)[:2]
+    whitening = _shape(container, "whitening/kernel") if config["whitening"] else (clusters * channels, 0)
+    if (clusters, *whitening) != (config["clusters"], clusters * channels, config["whitening"]):
+        raise ValueError(f"{path}: describes a network of another size than the weights it holds")
+    if math.prod(whitening) > _MAX_PARAMETERS:
+        raise ValueError(f"{path}: describes a network of more than {_MAX_PARAMETERS} weights")
     try:
         return PlaceNet.from_config(config)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: its header does not describe a PlaceNet ({error})") from None
+
+
+def _shape(container: coding.Container, name: str) -> tuple[int, ...]:
+    """Of a weight, shared or not; empty where there is none."""
+    found = [n for n in (name, f"{name}/indices") if n in container.names]
+    return container.shape(found[0]) if found else ()
 
 
 def _read(path, container: coding.Container, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -59,8 +59,7 @@ def share(weights: np.ndarray, channel_axis: int, bits: int) -> SharedKernel:
     Raises:
         ValueError: weights that are not finite, or bits out of range.
     """
-    if not 2 <= bits <= 8:
-        raise ValueError(f"bits={bits}: 2 to 8")
+    check_bits(bits)
     if not np.all(np.isfinite(weights)):
         raise ValueError("weights that are not finite (NaN or infinity) cannot be shared")
     other = tuple(axis for axis in range(weights.ndim) if axis != channel_axis)
@@ -78,9 +77,16 @@ def share(weights: np.ndarray, channel_axis: int, bits: int) -> SharedKernel:
     return SharedKernel(levels, nearest(scaled, levels), scales.astype(np.float32), channel_axis)
 
 
+def check_bits(bits: int) -> None:
+    """Raises ValueError unless bits are 2 to 8."""
+    if not 2 <= bits <= 8:
+        raise ValueError(f"bits={bits}: 2 to 8")
+
+
 def nearest(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Index of the level nearest to each value, uint8 of the values' shape; zero goes to the level zero only."""
-    edges = (levels[1:] + levels[:-1]) / 2
+    # In float64, as half of the smallest float32 is zero.
+    edges = (levels[1:].astype(np.float64) + levels[:-1]) / 2
     flat, out = values.reshape(-1), np.empty(values.size, np.uint8)
     for start in range(0, flat.size, _BLOCK):
         out[start : start + _BLOCK] = np.searchsorted(edges, flat[start : start + _BLOCK])

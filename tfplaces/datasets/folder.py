@@ -11,6 +11,7 @@ In (b) and (c) the first image of a place, by name, is its query, the others are
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from typing import Any
@@ -36,6 +37,9 @@ def folder(path: str) -> PlaceDataset:
         return _ground_truth(path)
     if os.path.exists(os.path.join(path, "labels.json")):
         return _labels(path)
+    for parts, file in ((("database", "queries"), "gt.json"), (("images",), "labels.json")):
+        if all(os.path.isdir(os.path.join(path, part)) for part in parts):
+            raise ValueError(f"folder:{path}: has {' and '.join(parts)}, but no {file} that says what shows what")
     places = [d for d in sorted(os.listdir(path)) if os.path.isdir(os.path.join(path, d)) and not d.startswith(".")]
     places = [d for d in places if _image_names(os.path.join(path, d))]
     files = _image_names(path)
@@ -131,7 +135,7 @@ def _labelled(path: str, root: str, labels: dict[str, str]) -> PlaceDataset:
     database_places = np.asarray(places, np.int64)
     order = np.argsort(database_places, kind="stable")
     bounds = np.searchsorted(database_places[order], np.arange(len(numbers) + 1))
-    positives = [order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    positives = [order[a:b] for a, b in itertools.pairwise(bounds)]
     return PlaceDataset(
         f"folder:{path}", ImageFiles(root, database), ImageFiles(root, queries), positives, database_places
     )

@@ -32,10 +32,15 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
     """
     try:
         with Image.open(path) as image:
-            return resize(ImageOps.exif_transpose(image).convert("RGB"), size)
+            # Pillow would clip 16-bit grey at 255; before version 11 it opens such a PNG as "I".
+            deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+            upright = ImageOps.exif_transpose(image)
+            if deep:
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return resize(upright.convert("RGB"), size)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such image") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises many kinds for a damaged file
         raise ValueError(f"{path}: cannot be read as an image ({error})") from None
 
 

@@ -63,7 +63,6 @@ class NetVLAD(keras.layers.Layer):
         batch = ops.shape(x)[0]
         a = ops.reshape(ops.softmax(logits, axis=-1), (batch, -1, self.clusters))  # [batch, n, K]
         x = ops.reshape(x, (batch, -1, channels))  # [batch, n, D]
-        # Adding −c: a subtraction would keep the converter from fusing the normalisation below.
         v = tf.matmul(a, x, transpose_a=True) + (-self.centroids) * ops.expand_dims(ops.sum(a, axis=1), -1)
         v = ops.reshape(l2_normalize(v), (batch, self.clusters * channels))
         return l2_normalize(v)
@@ -84,6 +83,8 @@ class NetVLAD(keras.layers.Layer):
         """
         from sklearn.cluster import KMeans
 
+        if not self.built and features.ndim == 2:
+            self.build((None, None, None, features.shape[1]))
         channels = self.centroids.shape[1]
         if features.ndim != 2 or features.shape[1] != channels:
             raise ValueError(f"NetVLAD.adapt: features of shape {features.shape}, expected [n, {channels}]")

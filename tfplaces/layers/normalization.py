@@ -7,36 +7,38 @@ import tensorflow as tf
 from keras import ops
 
 
-def l2_normalize(x, axis: int = -1, epsilon: float = 1e-12):
-    """x / sqrt(sum(x²) + epsilon), in the form that the TFLite converter fuses to L2_NORMALIZATION."""
-    return x / ops.sqrt(ops.sum(ops.square(x), axis=axis, keepdims=True) + epsilon)
+def l2_normalize(x, axis: int = -1):
+    """x / max(‖x‖, 1e-6): what L2_NORMALIZATION of TFLite computes, to which the converter fuses it.
+
+    The published networks have x / sqrt(‖x‖² + 1e-12), which is the same but for vectors as short as 1e-6. NetVLAD has
+    such residuals, of clusters that hardly any feature belongs to, so both sides must agree about them.
+    """
+    return x / ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), 1e-12))
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")
 class L2Normalization(keras.layers.Layer):
-    """Scales vectors to unit length: x / sqrt(sum(x²) + epsilon).
+    """Scales vectors to unit length: x / max(‖x‖, 1e-6).
 
     Over the last axis of `[batch, clusters, channels]` it is the intra-normalisation of VLAD (Arandjelović and
     Zisserman, All about VLAD, 2013).
 
     Args:
         axis: the axis of the vectors.
-        epsilon: keeps the zero vector zero.
     """
 
-    def __init__(self, axis: int = -1, epsilon: float = 1e-12, **kwargs):
+    def __init__(self, axis: int = -1, **kwargs):
         super().__init__(**kwargs)
         self.axis = axis
-        self.epsilon = epsilon
 
     def call(self, inputs):
-        return l2_normalize(inputs, self.axis, self.epsilon)
+        return l2_normalize(inputs, self.axis)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "axis": self.axis, "epsilon": self.epsilon}
+        return {**super().get_config(), "axis": self.axis}
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")

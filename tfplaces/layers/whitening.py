@@ -41,10 +41,13 @@ class PCAWhitening(keras.layers.Dense):
             vectors: float `[n, dim]`.
 
         Raises:
-            ValueError: more output dimensions than n − 1 samples or than dim, or vectors of another dimension.
+            ValueError: more output dimensions than n − 1 samples or than dim, vectors of another dimension, or all of
+                them alike; a layer without bias, which holds the mean.
         """
         from scipy.linalg import eigh
 
+        if not self.use_bias:
+            raise ValueError("PCAWhitening: use_bias=False, but the bias is what subtracts the mean")
         n, dim = vectors.shape
         if not self.built:
             self.build((None, dim))
@@ -62,15 +65,13 @@ class PCAWhitening(keras.layers.Dense):
             variances, u = eigh(_gram(vectors, mean), subset_by_index=(n - self.units, n - 1))
             variances = np.maximum(variances, 0)
             kernel = _project(vectors, mean, u) / np.sqrt(np.maximum(variances * (n - 1), 1e-30))
+        if not variances[-1] > 0:
+            raise ValueError(f"PCAWhitening: the {n} vectors are all alike")
         order = np.argsort(variances)[::-1]
         kernel = kernel[:, order] / np.sqrt(np.maximum(variances[order], 0) + EPSILON)
         kernel *= KERNEL_RMS / np.sqrt(np.mean(np.square(kernel, dtype=np.float64)))
         self.kernel.assign(kernel)
         self.bias.assign(-(mean @ kernel))
-
-    def get_config(self):
-        config = keras.layers.Layer.get_config(self)
-        return {**config, "units": self.units}
 
 
 def _mean(vectors: np.ndarray) -> np.ndarray:

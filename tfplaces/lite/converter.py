@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -99,13 +103,24 @@ def _quantize(
 
     # The quantizer goes through the samples more than once.
     samples = [{"image": batch} for batch in read_batches(Subset(calibration, chosen), input_size, batch_size=1)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
+    with _quiet_quantizer():
         ranges = quantize.calibrate({"serve": samples}, num_threads=os.cpu_count() or 1)
-    return bytes(quantize.quantize(ranges, enable_progress_report=False).quantized_model)
+        return bytes(quantize.quantize(ranges, enable_progress_report=False).quantized_model)
+
+
+@contextlib.contextmanager
+def _quiet_quantizer() -> Iterator[None]:
+    """Hides the quantizer's warnings, and its progress where no person is watching."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        if not sys.stderr.isatty():
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        yield
 
 
 def backbone_pattern(model: PlaceNet) -> str:
     """A regular expression for the names that TFLite gives the outputs of the backbone's operators."""
     names = sorted({re.escape(layer.name) for layer in model.layers if layer.name not in _HEAD})
-    return f"/({'|'.join(names)})(_\\d+)?/"
+    # A grouped convolution that no activation is fused with loses the name of its layer.
+    return f"/({'|'.join(names)})(_\\d+)?/|^convolution\\d*;?$"

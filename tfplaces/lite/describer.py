@@ -39,7 +39,10 @@ class LiteRTDescriber:
                 raise ValueError(f"{name}: takes images of any size; give one, as in --input_size=224x320")
             self._interpreter.resize_tensor_input(inputs[0]["index"], (1, *input_size, 3))
             height, width = input_size
-        self._interpreter.allocate_tensors()
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise ValueError(f"{name}: cannot be run, it may be damaged ({error})") from None
         self._input, self._output = inputs[0], outputs[0]
         if self._input["dtype"] not in (np.uint8, np.float32) or self._output["dtype"] != np.float32:
             raise ValueError(

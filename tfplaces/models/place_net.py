@@ -57,6 +57,9 @@ class PlaceNet(keras.Model):
         input_size = tuple(int(s) for s in (input_size or spec.input_size))
         if len(input_size) != 2 or min(input_size) < 1:
             raise ValueError(f"input_size={input_size}: expected (height, width) in pixels")
+        offset = tuple(float(o) for o in (spec.offset if offset is None else offset))
+        if len(offset) != 3:
+            raise ValueError(f"offset={offset}: expected three numbers, for red, green and blue")
         config = {
             "backbone": backbone,
             "clusters": clusters,
@@ -64,7 +67,7 @@ class PlaceNet(keras.Model):
             "input_size": input_size,
             "cut": cut or spec.cut,
             "scale": float(spec.scale if scale is None else scale),
-            "offset": tuple(float(o) for o in (offset or spec.offset)),
+            "offset": offset,
             "assignment_bias": assignment_bias,
         }
         inputs = keras.Input((None, None, 3), name="image")

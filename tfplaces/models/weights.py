@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
 
@@ -47,13 +48,17 @@ def set_backbone_weights(model: PlaceNet, arrays: Mapping[str, np.ndarray], sour
             value = np.asarray(arrays[key])
             if value.shape != tuple(variable.shape):
                 raise ValueError(f"{source}: {key} has shape {value.shape}, expected {tuple(variable.shape)}")
-            if value.dtype == np.int8:
+            if value.dtype.kind not in "fiu":
+                raise ValueError(f"{source}: {key} holds {value.dtype}, not real numbers")
+            if value.dtype == np.int8 and variable is layer.kernel:
                 value = value * _channel_scale(layer, arrays, source)
+            with np.errstate(over="ignore"):
+                value = value.astype(np.float32)
             if not np.all(np.isfinite(value)):
                 raise ValueError(f"{source}: {key} has values that are not finite")
             if layer.name == spec.first and spec.bgr and variable is layer.kernel:
                 value = value[:, :, ::-1]
-            values.append(value.astype(np.float32))
+            values.append(value)
         ready.append((layer, values))
     for layer, values in ready:
         layer.set_weights(values)
@@ -63,22 +68,27 @@ def _channel_scale(layer: keras.layers.Layer, arrays: Mapping[str, np.ndarray], 
     key = f"{layer.name}/scale"
     if key not in arrays:
         raise ValueError(f"{source}: {layer.name}/kernel is int8 and has no {key!r} beside it")
-    scale = np.asarray(arrays[key], np.float32)
+    scale = np.asarray(arrays[key])
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     channels = layer.kernel.shape[2] if depthwise else layer.kernel.shape[3]
-    if scale.shape != (channels,):
-        raise ValueError(f"{source}: {key} has shape {scale.shape}, expected ({channels},)")
+    if scale.shape != (channels,) or scale.dtype.kind not in "fiu":
+        raise ValueError(f"{source}: {key} holds {scale.dtype} {scale.shape}, expected numbers of shape ({channels},)")
     return scale[:, None] if depthwise else scale
 
 
 def _read_npz(path: str) -> Mapping[str, np.ndarray]:
+    if not os.path.exists(path):
+        raise ValueError(f"{path}: no such file; backbone weights are none, imagenet or an .npz file")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not an .npz file of backbone weights")
+    arrays, name = {}, "its list of arrays"
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; backbone weights are none, imagenet or an .npz file") from None
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable .npz file of backbone weights ({error})") from None
+            for name in file.files:
+                arrays[name] = file[name]
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
+        raise ValueError(f"{path}: {name} cannot be read ({error})") from None
+    return arrays
 
 
 def _imagenet(backbone: str) -> Mapping[str, np.ndarray]:
@@ -107,12 +117,12 @@ def application_arrays(application: keras.Model) -> dict[str, np.ndarray]:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
             previous = _our_name(layer.name)
             depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-            kernel = np.array(layer.kernel)
+            kernel = layer.kernel.numpy()
             channels = kernel.shape[2] if depthwise else kernel.shape[3]
             arrays[f"{previous}/kernel"] = kernel
-            arrays[f"{previous}/bias"] = np.array(layer.bias) if layer.use_bias else np.zeros(channels, np.float32)
+            arrays[f"{previous}/bias"] = layer.bias.numpy() if layer.use_bias else np.zeros(channels, np.float32)
         elif isinstance(layer, keras.layers.BatchNormalization):
-            gamma, beta, mean, variance = (np.array(w) for w in layer.get_weights())
+            gamma, beta, mean, variance = layer.get_weights()
             factor = gamma / np.sqrt(variance + layer.epsilon)
             kernel = arrays[f"{previous}/kernel"]
             per_channel = factor[:, None] if kernel.shape[2:] == (len(factor), 1) else factor

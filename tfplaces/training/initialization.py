@@ -70,14 +70,10 @@ def add_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Images]
         image_sets: database images; queries are not to be used.
 
     Raises:
-        ValueError: more dimensions than images − 1.
+        ValueError: more dimensions than images − 1 or than NetVLAD has; raised before any work.
     """
+    check_whitening(model, dimensions, image_sets)
     total = sum(len(images) for images in image_sets)
-    if dimensions > total - 1:
-        raise ValueError(
-            f"a whitening to {dimensions} dimensions cannot be fitted on {total} images: at most {total - 1}; lower "
-            "the dimensions or name more images to fit it on"
-        )
     bare = replace(model, whitening=0)
     whitened = replace(model, whitening=dimensions)
     describer = KerasDescriber(bare)
@@ -94,6 +90,19 @@ def add_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Images]
         whitened.get_layer("whitening").adapt(vectors)
         del vectors
     return whitened
+
+
+def check_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Images]) -> None:
+    """Raises ValueError unless a whitening to so many dimensions can be fitted on the images."""
+    total = sum(len(images) for images in image_sets)
+    if dimensions > total - 1:
+        raise ValueError(
+            f"a whitening to {dimensions} dimensions cannot be fitted on {total} images: at most {total - 1}; lower "
+            "the dimensions or name more images to fit it on"
+        )
+    vlad = model.get_layer("netvlad").output.shape[-1]
+    if dimensions > vlad:
+        raise ValueError(f"a whitening to {dimensions} dimensions: NetVLAD has {vlad}; lower the dimensions")
 
 
 def replace(model: PlaceNet, **changes) -> PlaceNet:

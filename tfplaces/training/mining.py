@@ -24,17 +24,19 @@ class PairMiner:
 
     Args:
         dataset: what to learn from.
-        pairs: query and positive pairs in a batch.
+        pairs: query and positive pairs in a batch, at least 2.
         seed: of the order.
 
     Attributes:
         images: database, then queries; batches are indices into it.
 
     Raises:
-        ValueError: fewer than two places with two images.
+        ValueError: pairs below 2, or fewer than two queries with a positive.
     """
 
     def __init__(self, dataset: PlaceDataset, pairs: int, seed: int = 0):
+        if pairs < 2:
+            raise ValueError(f"pairs={pairs}: at least 2, each other's negatives")
         self.images = Concatenation(dataset.database, dataset.queries)
         self._rng = np.random.default_rng(seed)
         self._pairs = pairs
@@ -49,21 +51,25 @@ class PairMiner:
         if len(self._positives) < 2:
             raise ValueError(f"{dataset.spec}: fewer than two queries have a positive, there is nothing to train on")
 
-    def epoch(self, describer: Describer) -> Iterator[np.ndarray]:
+    def epoch(self, describer: Describer, pool: int) -> Iterator[np.ndarray]:
         """One pass over the queries.
 
-        A batch starts with a random query and takes those nearest to it under the present network, none of which is of
-        its place: its hardest negatives. Positives are the nearest of the potential ones, or, where places are
-        labelled and all of them are sure, any.
+        A batch starts with a random query and takes, of a random pool of others, those nearest to it under the present
+        network and not of its place: its hardest negatives. Positives are the nearest of the potential ones, or, where
+        places are labelled and all of them are sure, any.
+
+        Args:
+            describer: the present network.
+            pool: queries that a batch is chosen from; the more, the harder.
 
         Yields:
             int64 `[n, 2]`, query and positive, 2 <= n <= pairs.
         """
         queries = self._rng.permutation(np.array(list(self._positives)))
         for start in range(0, len(queries), QUERIES_PER_CACHE):
-            yield from self._batches(describer, queries[start : start + QUERIES_PER_CACHE])
+            yield from self._batches(describer, queries[start : start + QUERIES_PER_CACHE], pool)
 
-    def _batches(self, describer: Describer, queries: np.ndarray) -> Iterator[np.ndarray]:
+    def _batches(self, describer: Describer, queries: np.ndarray, pool: int) -> Iterator[np.ndarray]:
         candidates = [self._rng.permutation(self._positives[q])[:MAX_POSITIVES] for q in queries]
         needed = np.unique(np.concatenate([queries, *candidates]))
         descriptors = describe_images(describer, Subset(self.images, needed), "mining")
@@ -74,18 +80,17 @@ class PairMiner:
             for c, d in zip(candidates, described, strict=True)
         ]
         near = described @ described.T
-        left = np.ones(len(queries), bool)
-        while left.sum() > 1:
-            first = int(np.argmax(left))
+        left = list(range(len(queries)))
+        while len(left) > 1:
+            first, others = left[0], np.array(left[1:pool])
             batch, shown = [], set()
-            for k in np.argsort(-np.where(left, near[first], -np.inf), kind="stable")[: left.sum()]:
-                pair = {int(queries[k]), int(positives[k])}
-                if not shown & (pair | set(self._positives[queries[k]].tolist())):
+            for k in (first, *others[np.argsort(-near[first, others], kind="stable")]):
+                # Everything of the place: none of it may come in as another place.
+                place = {int(queries[k]), int(positives[k]), *self._positives[queries[k]].tolist()}
+                if not shown & place and len(batch) < self._pairs:
                     batch.append(k)
-                    # What must not come in as another place.
-                    shown |= pair | set(self._positives[queries[k]].tolist())
-                    if len(batch) == self._pairs:
-                        break
-            left[batch or [first]] = False
+                    shown |= place
+            taken = set(batch)
+            left = [k for k in left if k not in taken]
             if len(batch) > 1:
                 yield np.array([[queries[k], positives[k]] for k in batch], np.int64)

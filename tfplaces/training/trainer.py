@@ -42,6 +42,9 @@ def train(
 
     Returns:
         mAP on the validation set before training and after each epoch, `[epochs + 1]`.
+
+    Raises:
+        ValueError: nothing to train on, or weights that are not finite any more; the model then has its best ones.
     """
     dataset, validation = cached(dataset), cached(validation)
     miner = PairMiner(dataset, pairs, seed)
@@ -52,7 +55,8 @@ def train(
     history = [evaluate(describer, validation).map]
     best = fitted.get_weights()
     for epoch in range(1, epochs + 1):
-        batches = list(miner.epoch(describer))
+        # Hard negatives from the start keep a network from learning: the first epoch has random ones.
+        batches = list(miner.epoch(describer, pool=epoch * pairs))
         fitted.fit(
             _Batches(miner.images, describer.input_size, batches),
             initial_epoch=epoch - 1,
@@ -60,6 +64,9 @@ def train(
             shuffle=False,
             verbose=1 if sys.stderr.isatty() else 2,
         )
+        if not all(np.all(np.isfinite(weights)) for weights in fitted.get_weights()):
+            fitted.set_weights(best)
+            raise ValueError(f"training diverged in epoch {epoch}: lower the learning rate of {learning_rate:g}")
         history.append(evaluate(describer, validation).map)
         print(f"epoch {epoch}/{epochs}: validation mAP {history[-1]:.1f}", file=sys.stderr)
         if history[-1] >= max(history):

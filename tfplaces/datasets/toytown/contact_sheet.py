@@ -11,11 +11,11 @@ GUTTER = 4  # pixels, white
 
 
 def contact_sheet(dataset: PlaceDataset, places: int = 6, size: tuple[int, int] = (180, 240)) -> Image.Image:
-    """The first places of a data set, one row each: the database views, then the queries.
+    """Some places of a data set, one row each: the database views, then the queries.
 
     Args:
         dataset: with `database_places`.
-        places: how many rows; fewer if the data set has fewer places.
+        places: how many rows, spread over the data set; fewer if it has fewer places.
         size: (height, width) of each picture, pixels.
 
     Raises:
@@ -24,8 +24,9 @@ def contact_sheet(dataset: PlaceDataset, places: int = 6, size: tuple[int, int] 
     if dataset.database_places is None:
         raise ValueError(f"{dataset.spec}: no contact sheet, it does not say which place a database image shows")
     height, width = size
+    known_places = np.unique(dataset.database_places)
     rows = []
-    for place in np.unique(dataset.database_places)[:places]:
+    for place in known_places[:: max(1, len(known_places) // places)][:places]:
         known = np.flatnonzero(dataset.database_places == place)
         asked = [q for q, positives in enumerate(dataset.positives) if len(positives) and positives[0] == known[0]]
         rows.append([*(dataset.database.read(i, size) for i in known), *(dataset.queries.read(q, size) for q in asked)])

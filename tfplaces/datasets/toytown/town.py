@@ -25,7 +25,12 @@ SPLITS = ("train", "val", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A way of building: what the houses of a street choose from."""
+    """A way of building: what the houses of a street choose from; what stands twice is chosen twice as often.
+
+    Attributes:
+        storey_height, width: of a storey and of a house, metres, from and to.
+        shutters: chance that a house has them.
+    """
 
     materials: tuple[str, ...]
     walls: tuple[Colour, ...]
@@ -41,33 +46,36 @@ class Family:
     shutters: float
 
 
-SLATE, DARK_SLATE, RED_TILE, BROWN_TILE, COPPER = (
-    (98, 108, 122),
-    (72, 78, 92),
-    (178, 84, 58),
-    (140, 84, 62),
-    (110, 156, 138),
-)
+SLATE, DARK_SLATE, COPPER = (98, 108, 122), (72, 78, 92), (110, 156, 138)
+RED_TILE, BROWN_TILE = (178, 84, 58), (140, 84, 62)
 WHITE, CREAM, SAND, GREY = (244, 242, 236), (238, 226, 200), (214, 196, 160), (170, 170, 168)
 
 FAMILIES = {
     "brick": Family(
-        ("brick", "brick", "plaster"),
-        ((158, 78, 60), (178, 98, 70), (134, 66, 56), (196, 140, 96), (208, 172, 124), (120, 72, 62), (186, 112, 88)),
-        (WHITE, CREAM, SAND),
-        ("stepped", "bell", "pitched", "parapet", "gable"),
-        (SLATE, RED_TILE, DARK_SLATE),
-        ("sash", "arched", "sash"),
-        ("lintel", "frame", "keystone"),
-        ("none", "none", "none", "centre"),
-        (2, 3, 3),
-        (2.8, 3.3),
-        (5.0, 7.5),
-        0.1,
+        materials=("brick", "brick", "plaster"),
+        walls=(
+            (158, 78, 60),
+            (178, 98, 70),
+            (134, 66, 56),
+            (196, 140, 96),
+            (208, 172, 124),
+            (120, 72, 62),
+            (186, 112, 88),
+        ),
+        trims=(WHITE, CREAM, SAND),
+        roofs=("stepped", "bell", "pitched", "parapet", "gable"),
+        roof_colours=(SLATE, RED_TILE, DARK_SLATE),
+        windows=("sash", "arched", "sash"),
+        surrounds=("lintel", "frame", "keystone"),
+        balconies=("none", "none", "none", "centre"),
+        storeys=(2, 3, 3),
+        storey_height=(2.8, 3.3),
+        width=(5.0, 7.5),
+        shutters=0.1,
     ),
     "plaster": Family(
-        ("plaster",),
-        (
+        materials=("plaster",),
+        walls=(
             (228, 184, 108),
             (222, 150, 128),
             (150, 184, 204),
@@ -77,48 +85,48 @@ FAMILIES = {
             (198, 172, 200),
             (236, 208, 140),
         ),
-        (WHITE, CREAM),
-        ("pitched", "pitched", "gable", "bell"),
-        (RED_TILE, BROWN_TILE, RED_TILE),
-        ("casement", "casement", "tall", "arched"),
-        ("frame", "pediment", "none"),
-        ("none", "single", "centre", "flowers"),
-        (2, 3, 3),
-        (2.9, 3.3),
-        (5.5, 8.5),
-        0.6,
+        trims=(WHITE, CREAM),
+        roofs=("pitched", "pitched", "gable", "bell"),
+        roof_colours=(RED_TILE, BROWN_TILE, RED_TILE),
+        windows=("casement", "casement", "tall", "arched"),
+        surrounds=("frame", "pediment", "none"),
+        balconies=("none", "single", "centre", "flowers"),
+        storeys=(2, 3, 3),
+        storey_height=(2.9, 3.3),
+        width=(5.5, 8.5),
+        shutters=0.6,
     ),
     "stone": Family(
-        ("stone",),
-        ((222, 208, 176), (208, 196, 170), (196, 186, 172), (190, 170, 138), (226, 214, 190)),
-        (WHITE, CREAM, SAND),
-        ("mansard", "mansard", "pitched", "parapet"),
-        (SLATE, DARK_SLATE, COPPER),
-        ("tall", "arched", "sash"),
-        ("pediment", "keystone", "frame"),
-        ("row", "single", "none", "row"),
-        (2, 3, 3),
-        (3.0, 3.5),
-        (7.0, 10.0),
-        0.15,
+        materials=("stone",),
+        walls=((222, 208, 176), (208, 196, 170), (196, 186, 172), (190, 170, 138), (226, 214, 190)),
+        trims=(WHITE, CREAM, SAND),
+        roofs=("mansard", "mansard", "pitched", "parapet"),
+        roof_colours=(SLATE, DARK_SLATE, COPPER),
+        windows=("tall", "arched", "sash"),
+        surrounds=("pediment", "keystone", "frame"),
+        balconies=("row", "single", "none", "row"),
+        storeys=(2, 3, 3),
+        storey_height=(3.0, 3.5),
+        width=(7.0, 10.0),
+        shutters=0.15,
     ),
     "timber": Family(
-        ("timber", "timber", "boards"),
-        ((240, 232, 212), (232, 210, 164), (214, 160, 120), (196, 206, 196), (226, 190, 170)),
-        ((86, 58, 42), (66, 50, 44), (116, 66, 46), (70, 78, 84)),
-        ("gable", "gable", "pitched"),
-        (RED_TILE, BROWN_TILE, (120, 70, 58)),
-        ("small", "small", "casement"),
-        ("none", "frame"),
-        ("none", "flowers", "flowers"),
-        (2, 2, 3),
-        (2.5, 2.9),
-        (4.8, 7.0),
-        0.4,
+        materials=("timber", "timber", "boards"),
+        walls=((240, 232, 212), (232, 210, 164), (214, 160, 120), (196, 206, 196), (226, 190, 170)),
+        trims=((86, 58, 42), (66, 50, 44), (116, 66, 46), (70, 78, 84)),
+        roofs=("gable", "gable", "pitched"),
+        roof_colours=(RED_TILE, BROWN_TILE, (120, 70, 58)),
+        windows=("small", "small", "casement"),
+        surrounds=("none", "frame"),
+        balconies=("none", "flowers", "flowers"),
+        storeys=(2, 2, 3),
+        storey_height=(2.5, 2.9),
+        width=(4.8, 7.0),
+        shutters=0.4,
     ),
     "modern": Family(
-        ("panel", "plaster", "brick", "boards"),
-        (
+        materials=("panel", "plaster", "brick", "boards"),
+        walls=(
             (232, 232, 228),
             (206, 206, 202),
             (150, 158, 164),
@@ -127,16 +135,16 @@ FAMILIES = {
             (128, 154, 160),
             (92, 98, 106),
         ),
-        (WHITE, (70, 74, 80), (52, 54, 58), (200, 150, 90)),
-        ("flat", "flat", "terrace"),
-        (GREY, DARK_SLATE),
-        ("wide", "wide", "tall"),
-        ("none", "band"),
-        ("single", "glass", "row", "none"),
-        (2, 3, 4),
-        (2.8, 3.1),
-        (7.0, 11.0),
-        0.0,
+        trims=(WHITE, (70, 74, 80), (52, 54, 58), (200, 150, 90)),
+        roofs=("flat", "flat", "terrace"),
+        roof_colours=(GREY, DARK_SLATE),
+        windows=("wide", "wide", "tall"),
+        surrounds=("none", "band"),
+        balconies=("single", "glass", "row", "none"),
+        storeys=(2, 3, 4),
+        storey_height=(2.8, 3.1),
+        width=(7.0, 11.0),
+        shutters=0.0,
     ),
 }
 

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from tfplaces.datasets.toytown import difficulty, scenery, weather
+from tfplaces.datasets.toytown import difficulty, scenery, traffic, weather
 from tfplaces.datasets.toytown.camera import Camera, Light, Painter, Shape
 from tfplaces.datasets.toytown.houses import build
 from tfplaces.datasets.toytown.town import VIEW, House, Place, plan_place, stream
@@ -94,12 +94,12 @@ def _street_life(plan: Place, camera: Camera, condition: str, rng: np.random.Gen
     for bay in np.arange(-22, 22, BAY):
         if rng.random() < parked:
             x, y = bay + offset + rng.uniform(-0.3, 0.3), scenery.PARKING + 1.1
-            groups.append((y, scenery.car(rng, x, y)))
+            groups.append((y, traffic.car(rng, x, y)))
     for _ in range(rng.poisson(people)):
         y = -rng.uniform(0.8, 2.8) if rng.random() < 0.75 else rng.uniform(camera.y + 4.5, scenery.PARKING)
         x = rng.uniform(-11, 11)
         umbrella = condition == "rain" and rng.random() < 0.6
-        groups.append((y, scenery.person(rng, x, y, camera, umbrella)))
+        groups.append((y, traffic.person(rng, x, y, camera, umbrella)))
     return [shape for _, shapes in sorted(groups, key=lambda group: -group[0]) for shape in shapes]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from keras import layers
 
+from tfplaces.models.backbones.mobilenet_v1 import depthwise
+
 # expansion, channels, stride of each inverted residual block
 BLOCKS = [(1, 16, 1), (6, 24, 2), (6, 24, 1), (6, 32, 2), (6, 32, 1), (6, 32, 1), (6, 64, 2)]
 BLOCKS += [(6, 64, 1)] * 3 + [(6, 96, 1)] * 3
@@ -22,8 +24,7 @@ def mobilenet_v2(x):
         if expansion > 1:
             y = layers.Conv2D(expansion * x.shape[-1], 1, name=f"{name}_expand")(y)
             y = relu6(y, f"{name}_expand")
-        y = layers.DepthwiseConv2D(3, stride, padding="same", name=f"{name}_depthwise")(y)
-        y = relu6(y, f"{name}_depthwise")
+        y = relu6(depthwise(y, stride, f"{name}_depthwise"), f"{name}_depthwise")
         y = layers.Conv2D(channels, 1, name=f"{name}_project")(y)
         x = layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and channels == x.shape[-1] else y
     x = layers.Conv2D(6 * x.shape[-1], 1, name="block_13_expand")(x)

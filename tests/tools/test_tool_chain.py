@@ -1,0 +1,104 @@
+"""The tools one after the other on a tiny folder of photos, and what they write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tfplaces
+from tfplaces.compression import load_compressed
+
+KEYS = {
+    "map", "protocol", "recall", "queries", "database", "skipped_queries", "descriptor_dim", "model_bytes",
+}  # fmt: skip
+
+
+def test_the_chain(made, photos: Path, run, here: Path) -> None:
+    assert made.codes == [0, 0, 0]
+    scores = {}
+    for kind in ("keras", "places", "tflite"):
+        model = getattr(made, kind)
+        code, out, err = run("evaluate", f"--model={model}", f"--dataset=folder:{photos}", f"--json={kind}.json")
+        assert code == 0, err
+        scores[kind] = json.loads((here / f"{kind}.json").read_text())
+        assert set(scores[kind]) == KEYS and set(scores[kind]["recall"]) == {"1", "5", "10"}
+        figures = {k: v for k, v in scores[kind].items() if k not in ("map", "recall")}
+        assert figures == {
+            "protocol": "plain", "queries": 6, "database": 12, "skipped_queries": 0, "descriptor_dim": 6,
+            "model_bytes": model.stat().st_size,
+        }  # fmt: skip
+        assert f"{scores[kind]['map']:.2f}" in out and "6-D at 48x64" in out
+        # Photos of a place differ by noise only: even random features find them.
+        assert scores[kind]["recall"]["1"] >= 80 and 75 <= scores[kind]["map"] <= 100
+        assert scores[kind]["recall"]["1"] <= scores[kind]["recall"]["5"] <= scores[kind]["recall"]["10"] <= 100
+    assert scores["keras"]["model_bytes"] > 3 * scores["places"]["model_bytes"]
+    assert {p.name for p in here.iterdir()} == {"keras.json", "places.json", "tflite.json"}
+
+
+def test_what_the_chain_made(made, photos: Path) -> None:
+    model = tfplaces.load_model(made.keras)
+    assert isinstance(model, tfplaces.PlaceNet) and model.input_size == (48, 64) and model.descriptor_dim == 6
+    compressed = load_compressed(made.places)
+    assert compressed.pruned == pytest.approx(40, abs=0.1)
+    assert max(len(shared.levels) for shared in compressed.shared.values()) <= 32
+    assert {"bits": 5, "sparsity": 0.4, "threshold": None}.items() <= compressed.provenance.items()
+    image = np.asarray(tfplaces.datasets.load_image(photos / "place0" / "0.png", (48, 64)))[None]
+    ours, theirs = (tfplaces.load_describer(p).describe(image)[0] for p in (made.places, made.tflite))
+    assert ours @ theirs > 0.95
+
+
+def test_training_and_fine_tuning(photos: Path, run, here: Path) -> None:
+    data, size = f"--dataset=folder:{photos}", "--input_size=48x64"
+    small = ["--backbone=squeezenet", "--cut=fire2", "--clusters=4", "--epochs=1", size, data]
+    code, out, err = run("train", "--output=run", *small)
+    assert code == 0 and "run/model.keras: squeezenet + NetVLAD4, " in out and "epoch 1/1: validation mAP" in err
+    before = (here / "run" / "model.keras").stat().st_size
+    for number, options in enumerate([["--l1=1e-6", "--threshold=0.01"], ["--loss=triplet", "--sparsity=0.2"]]):
+        output = f"--output={number}.places"
+        code, out, err = run("compress", "--model=run/model.keras", output, "--bits=4", data, *options)
+        assert code == 0, err
+        assert f"{number}.places: " in out and "4 bits" in out
+        compressed = load_compressed(here / f"{number}.places")
+        assert all(len(shared.levels) <= 16 for shared in compressed.shared.values())
+        assert compressed.provenance["dataset"] == data.split("=")[1] and compressed.provenance["epochs"] == 1
+        assert (here / f"{number}.places").stat().st_size < before / 4
+
+
+def test_summarize(made, run, here: Path) -> None:
+    code, out, _ = run("summarize", f"--model={made.keras}", "--json=table.json")
+    table = json.loads((here / "table.json").read_text())
+    parameters = tfplaces.load_model(made.keras).count_params()
+    assert code == 0 and f"{parameters:,}" in out
+    assert table["parameters"] == parameters and table["float32_bytes"] == 4 * parameters
+    assert table["layers"][1]["name"] == "conv1" and table["layers"][1]["parameters"] == 7 * 7 * 3 * 96 + 96
+    # A 7x7 convolution at stride 2 of 48x64 without padding: 21 x 29 positions; with: 24 x 32.
+    assert table["layers"][1]["multiply_adds"] in {7 * 7 * 3 * 96 * n for n in (21 * 29, 24 * 32)}
+
+
+def test_overwrite_replaces(made, photos: Path, run, here: Path) -> None:
+    arguments = [f"--model={made.tflite}", f"--dataset=folder:{photos}", "--json=scores.json"]
+    (here / "scores.json").write_text("before")
+    assert run("evaluate", *arguments, "--overwrite")[0] == 0
+    assert json.loads((here / "scores.json").read_text())["database"] == 12
+
+
+def test_a_process_of_its_own_is_quiet_and_needs_no_tensorflow_for_tflite(made, photos: Path, here: Path) -> None:
+    """As installed: native logs are redirected, and what stderr has is the tool's."""
+    code = (
+        "import sys\nfrom tfplaces.tools import evaluate\n"
+        "try: evaluate.run()\nfinally: print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    for model, status in ((made.tflite, 0), (made.places, 2)):
+        arguments = [f"--model={model}", f"--dataset=folder:{photos}"]
+        if status:
+            arguments.append("--input_size=1x1")  # too small for the network, known only when it runs
+        process = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=here)
+        assert process.returncode == status, process.stderr
+        assert process.stdout.splitlines()[-1] == ("True True" if status else "False False")
+        assert len(process.stderr.splitlines()) == (1 if status else 0), process.stderr
+    assert not any(here.iterdir())

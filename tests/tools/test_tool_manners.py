@@ -1,0 +1,264 @@
+"""What the tools do with mistakes: one line, exit code 2, nothing left behind; and early, where that is possible."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tfplaces
+from tfplaces.tools import entry
+
+ROOT = Path(__file__).parents[2]
+ALL = sorted(p.stem for p in (ROOT / "tools").glob("*.py") if p.stem not in ("__init__", "entry"))
+TOOLS = ("train", "compress", "convert", "evaluate", "summarize")
+
+
+def test_every_tool_has_a_console_command_and_a_name_of_its_own() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options.entry_points"]["console_scripts"].split("\n")
+    scripts = dict(line.replace(" ", "").split("=") for line in lines if line)
+    assert scripts == {f"tfplaces-{tool}": f"tfplaces.tools.{tool}:run" for tool in ALL}
+    # `python tools/TOOL.py` puts tools/ first on the path.
+    assert not {p.stem for p in (ROOT / "tools").glob("*.py")} & (set(sys.stdlib_module_names) | {"absl", "tfplaces"})
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_help_and_version(tool: str, run) -> None:
+    for flag in ("--help", "-h", "-help"):
+        code, out, err = run(tool, flag, "--nonsense")
+        assert (code, err) == (0, "") and out.startswith(f"tfplaces-{tool}: ")
+    described = [line.split(":")[0].strip() for line in out.splitlines() if line.startswith("  --")]
+    assert described == sorted(described) and {"--overwrite", "--seed", "--version", "--help"} <= set(described)
+    assert f"tfplaces-{tool} " in out  # an example
+    assert run(tool, "--version") == (0, f"tfplaces {tfplaces.__version__}\n", "")
+
+
+# What is wrong, the tool, its arguments and what the line says. {data}, {model} and so on are good ones.
+EARLY: dict[str, tuple[str, list[str], str]] = {
+    "unknown flag": ("evaluate", ["--model={model}", "--dataset={data}", "--colour=red"], "Unknown command line flag"),
+    "argument": ("evaluate", ["--model={model}", "--dataset={data}", "red"], "unexpected argument 'red'"),
+    "seed": ("train", ["--dataset={data}", "--output=run", "--seed=-1"], "--seed=-1"),
+    "epochs": ("train", ["--dataset={data}", "--output=run", "--epochs=x"], "--epochs=x"),
+    "clusters": ("train", ["--dataset={data}", "--output=run", "--clusters=0"], "--clusters=0"),
+    "bits": ("compress", ["--model={model}", "--output=m.places", "--bits=9"], "--bits=9"),
+    "sparsity": ("compress", ["--model={model}", "--output=m.places", "--sparsity=1.5"], "--sparsity=1.5"),
+    "precision": ("convert", ["--model={model}", "--output=m.tflite", "--precision=int4"], "--precision=int4"),
+    "no dataset": ("train", ["--output=run"], "--dataset"),
+    "no train output": ("train", ["--dataset={data}"], "--output"),
+    "no model": ("compress", ["--output=m.places"], "--model"),
+    "no output": ("convert", ["--model={model}"], "--output"),
+    "no evaluate model": ("evaluate", ["--dataset={data}"], "--model"),
+    "neither": ("summarize", [], "--model=FILE or --backbone=NAME"),
+    "both": ("summarize", ["--model={model}", "--backbone=vgg16"], "--model=FILE or --backbone=NAME"),
+    "both shares": (
+        "compress", ["--model={model}", "--output=m.places", "--threshold=1", "--sparsity=0.5"], "not both",
+    ),
+    "no calibration": ("convert", ["--model={model}", "--output=m.tflite"], "needs --calibration"),
+    "places ending": ("compress", ["--model={model}", "--output=m.keras"], "is named .places"),
+    "tflite ending": ("convert", ["--model={model}", "--output=m.bin", "--calibration={data}"], "is named .tflite"),
+    "missing model": ("compress", ["--model=no.keras", "--output=m.places"], "no.keras: no such model file"),
+    "missing model to convert": (
+        "convert", ["--model=no.places", "--output=m.tflite", "--precision=float32"], "no.places: no such model file",
+    ),
+    "missing model to evaluate": ("evaluate", ["--model=no.tflite", "--dataset={data}"], "no such model file"),
+    "missing model to summarize": ("summarize", ["--model=no.keras"], "no such model file"),
+    "a folder as model": ("evaluate", ["--model=.", "--dataset={data}"], ".: no such model file"),
+    "a text as model": ("evaluate", ["--model={bad}/notes.txt", "--dataset={data}"], "notes.txt: not a model"),
+    "tflite to compress": ("compress", ["--model={tflite}", "--output=m.places"], "m.tflite: not a model"),
+    "tflite to convert": (
+        "convert", ["--model={tflite}", "--output=a.tflite", "--calibration={data}"], "m.tflite: not a model",
+    ),
+    "missing data": ("train", ["--dataset=folder:none", "--output=run"], "folder:none: no such folder"),
+    "missing data to evaluate": ("evaluate", ["--model={model}", "--dataset=folder:none"], "no such folder"),
+    "missing calibration": (
+        "convert", ["--model={model}", "--output=m.tflite", "--calibration=folder:none"], "no such folder",
+    ),
+    "missing tuning": (
+        "compress", ["--model={model}", "--output=m.places", "--dataset=folder:none"], "no such folder",
+    ),
+    "unknown data": ("evaluate", ["--model={model}", "--dataset=oxford"], "names no data set"),
+    "garbage tflite": ("evaluate", ["--model={bad}/garbage.tflite", "--dataset={data}"], "not a readable TFLite model"),
+    "truncated tflite": ("evaluate", ["--model={bad}/truncated.tflite", "--dataset={data}"], "truncated.tflite"),
+    "empty tflite": ("evaluate", ["--model={bad}/empty.tflite", "--dataset={data}"], "not a TFLite model"),
+    "size of tflite": (
+        "evaluate", ["--model={tflite}", "--dataset={data}", "--input_size=32x32"], "takes images of 48x64 only",
+    ),
+    "no folder for json": ("evaluate", ["--model={tflite}", "--dataset={data}", "--json=no/a.json"], "does not exist"),
+    "no folder": ("compress", ["--model={model}", "--output=no/m.places"], "does not exist"),
+    **{
+        f"size {text}": (tool, [*arguments, f"--input_size={text}"], f"--input_size={text}: expected HEIGHTxWIDTH")
+        for tool, arguments in {
+            "train": ["--dataset={data}", "--output=run"],
+            "convert": ["--model={model}", "--output=m.tflite", "--calibration={data}"],
+            "evaluate": ["--model={model}", "--dataset={data}"],
+            "summarize": ["--model={model}"],
+        }.items()
+        for text in ("224", "0x5", "-1x5", "axb", "9000x9", "1x2x3", "x", "²x5")
+    },
+}  # fmt: skip
+
+# Known only when TensorFlow has opened the model or built the network.
+LATE: dict[str, tuple[str, list[str], str]] = {
+    "unknown backbone": ("train", ["--dataset={data}", "--output=run", "--backbone=resnet"], "'resnet' is not known"),
+    "unknown cut": ("train", ["--dataset={data}", "--output=run", "--cut=pool99"], "no layer 'pool99'"),
+    "missing weights": (
+        "train", ["--dataset={data}", "--output=run", "--backbone_weights=no.npz"], "no.npz: no such file",
+    ),
+    "whitening": (
+        "train", ["--dataset={data}", "--output=run", "--whitening=4096"], "cannot be fitted on 12 images: at most 11",
+    ),
+    "backbone to summarize": ("summarize", ["--backbone=resnet"], "'resnet' is not known"),
+    "too small to summarize": ("summarize", ["--backbone=alexnet", "--input_size=8x8"], "too small for alexnet"),
+    **{
+        f"{name} to {tool}": (tool, [f"--model={{bad}}/{name}", *arguments], name)
+        for tool, arguments in {
+            "compress": ["--output=m.places"],
+            "convert": ["--output=m.tflite", "--precision=float32"],
+            "evaluate": ["--dataset={data}", "--json=scores.json"],
+            "summarize": [],
+        }.items()
+        for name in (
+            "garbage.keras", "garbage.places", "truncated.keras", "truncated.places", "empty.keras", "empty.places",
+            "renamed.keras", "renamed.places", "dense.keras",
+        )
+    },
+    "conv.keras to compress": (
+        "compress", ["--model={bad}/conv.keras", "--output=m.places"], "conv.keras: holds a Sequential, not a PlaceNet",
+    ),
+    "no descriptors": (
+        "evaluate", ["--model={bad}/conv.keras", "--dataset={data}", "--json=scores.json"], "",
+    ),
+    "too much": ("compress", ["--model={model}", "--output=m.places", "--threshold=100"], "leaves nothing of"),
+    "too large a share": ("compress", ["--model={model}", "--output=m.places", "--sparsity=1"], "below 1"),
+    "too small to convert": (
+        "convert", ["--model={model}", "--output=m.tflite", "--precision=float32", "--input_size=1x1"], "",
+    ),
+    "too small to evaluate": (
+        "evaluate", ["--model={model}", "--dataset={data}", "--input_size=1x1", "--json=scores.json"], "",
+    ),
+}  # fmt: skip
+
+
+def fill(arguments: list[str], made, bad_models: Path, photos: Path) -> list[str]:
+    values = {"data": f"folder:{photos}", "model": made.keras, "tflite": made.tflite, "bad": bad_models}
+    return [argument.format(**values) for argument in arguments]
+
+
+@pytest.mark.parametrize("mistake", [*EARLY, *LATE])
+def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, run, made, bad_models, photos, here: Path) -> None:
+    tool, arguments, message = {**EARLY, **LATE}[mistake]
+    code, out, err = run(tool, *fill(arguments, made, bad_models, photos))
+    assert code == 2 and out == ""
+    assert err.startswith(f"tfplaces-{tool}: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    assert message in err and "Traceback" not in err
+    assert not any(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    "tool, name, arguments",
+    [
+        ("train", "run/model.keras", ["--dataset={data}", "--output=run"]),
+        ("compress", "m.places", ["--model={model}", "--output=m.places"]),
+        ("convert", "m.tflite", ["--model={model}", "--output=m.tflite", "--calibration={data}"]),
+        ("evaluate", "s.json", ["--model={model}", "--dataset={data}", "--json=s.json"]),
+        ("summarize", "s.json", ["--model={model}", "--json=s.json"]),
+    ],
+)
+def test_an_output_that_exists_is_refused_and_untouched(tool, name, arguments, run, made, bad_models, photos, here):
+    path = here / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"before")
+    code, out, err = run(tool, *fill(arguments, made, bad_models, photos))
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert f"{name}: exists already; give --overwrite to replace it" in err
+    assert path.read_bytes() == b"before" and os.listdir(path.parent) == [path.name]
+
+
+def test_a_failure_with_overwrite_keeps_what_was_there(run, made, bad_models: Path, photos: Path, here: Path) -> None:
+    for tool, name, arguments in (
+        ("compress", "m.places", ["--model={bad}/dense.keras", "--output=m.places"]),
+        ("convert", "m.tflite", ["--model={bad}/dense.keras", "--output=m.tflite", "--precision=float32"]),
+        ("evaluate", "s.json", ["--model={bad}/garbage.tflite", "--dataset={data}", "--json=s.json"]),
+    ):
+        (here / name).write_bytes(b"before")
+        assert run(tool, *fill(arguments, made, bad_models, photos), "--overwrite")[0] == 2
+        assert (here / name).read_bytes() == b"before"
+    assert sorted(os.listdir(here)) == ["m.places", "m.tflite", "s.json"]
+
+
+EARLY_SCRIPT = """
+import importlib, json, sys
+from tfplaces.tools import entry
+entry._quiet_native_logs = lambda: None
+for tool, arguments in json.load(sys.stdin):
+    try:
+        importlib.import_module(f"tfplaces.tools.{tool}").run([tool, *arguments])
+    except SystemExit as exit:
+        print(exit.code, "tensorflow" in sys.modules, "keras" in sys.modules)
+"""
+
+
+def test_what_can_be_known_before_tensorflow_is_imported_is(made, bad_models: Path, photos: Path, here: Path) -> None:
+    import json
+
+    cases = [[tool, fill(arguments, made, bad_models, photos)] for tool, arguments, _ in EARLY.values()]
+    script = [sys.executable, "-c", EARLY_SCRIPT]
+    process = subprocess.run(script, input=json.dumps(cases), capture_output=True, text=True, cwd=here, timeout=120)
+    assert process.stdout.splitlines() == ["2 False False"] * len(cases), process.stderr[-2000:]
+
+
+def run_entry(main, capsys, *arguments: str) -> tuple:
+    with pytest.raises(SystemExit) as exit:
+        entry.run(lambda values: None, main, ["/somewhere/tool.py", *arguments])
+    return (exit.value.code, *capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (ValueError("a\n  b"), 2, "tool: a b\n"),
+        (ValueError(), 2, "tool: ValueError\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.npz"), 2, "tool: a.npz: No such file or directory\n"),
+        (OSError(28, "No space left on device"), 2, "tool: No space left on device\n"),
+        (KeyboardInterrupt(), 130, "tool: interrupted\n"),
+    ],
+)
+def test_errors_of_a_tool(error, code: int, line: str, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(args) -> None:
+        raise error
+
+    monkeypatch.setattr(entry, "_quiet_native_logs", lambda: None)
+    assert run_entry(main, capsys) == (code, "", line)
+    # To look into one, it is raised.
+    monkeypatch.setenv("TFPLACES_DEBUG", "1")
+    if code == 2:
+        with pytest.raises(type(error)):
+            entry.run(lambda values: None, main, ["tool"])
+
+
+def test_bugs_of_a_tool_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(args) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(entry, "_quiet_native_logs", lambda: None)
+    with pytest.raises(TypeError, match="a bug"):
+        entry.run(lambda values: None, main, ["tool"])
+
+
+@pytest.mark.parametrize("result, code", [(None, 0), (0, 0), (3, 3)])
+def test_exit_codes(result, code: int, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "_quiet_native_logs", lambda: None)
+    assert run_entry(lambda args: result, capsys, "--seed=7") == (code, "", "")
+
+
+@pytest.mark.parametrize(
+    "text, size", [(None, None), ("224x320", (224, 320)), ("48X64", (48, 64)), ("1x8192", (1, 8192))]
+)
+def test_sizes(text: str | None, size: tuple[int, int] | None) -> None:
+    assert entry.size(text) == size
