@@ -24,8 +24,7 @@ TOYTOWN_SIZE, TOYTOWN_CLUSTERS = (96, 128), 32
 EPOCHS, TUNE_EPOCHS = 3, 1
 LEARNING_RATE, TUNE_LEARNING_RATE = 3e-4, 1e-4
 MARGIN = 0.3
-# A whitening helps only where it is fitted on many images.
-WHITENING, WHITENING_MIN_IMAGES = 128, 600
+WHITENING = 128
 SPARSITY = 0.5
 SHEET_QUERIES, SHEET_MATCHES = 8, 5
 
@@ -174,10 +173,10 @@ class _Stages:
             _step(f"training for {EPOCHS} epochs")
             history = self.train(model, self.train_sets, epochs=EPOCHS, learning_rate=LEARNING_RATE)
             self.training = f"{EPOCHS} epochs, validation mAP {history[0]:.1f} before, {max(history):.1f} after"
-        if len(images) >= WHITENING_MIN_IMAGES:
-            _step("fitting the whitening")
-            model = add_whitening(model, WHITENING, [images])
-        if self.tune_sets:
+            # Not for a folder of photos: fitted on few images, a whitening does harm.
+            if len(images) >= 2 * WHITENING:
+                _step("fitting the whitening")
+                model = add_whitening(model, WHITENING, [images])
             # As the compressed networks are, or their drop would tell of training and not of compression.
             self.tune(model)
         with replacing(path) as temporary:

@@ -29,6 +29,8 @@ def define_flags(values: flags.FlagValues) -> None:
     string("cut", None, "Backbone layer whose features NetVLAD takes, instead of the usual one.", flag_values=values)
     string("input_size", None, "HEIGHTxWIDTH in pixels, instead of the backbone's own.", flag_values=values)
     integer("clusters", 64, "Clusters of NetVLAD.", lower_bound=1, flag_values=values)
+    number("sharpness", None, "Factor on the published α of NetVLAD's assignment; by default 1 for a network that is "
+           "trained and 4 for one that is not.", lower_bound=1e-3, flag_values=values)  # fmt: skip
     integer("whitening", 0, "Dimensions of the whitened descriptor; 0: no whitening.", lower_bound=0,
             flag_values=values)  # fmt: skip
     integer("epochs", 10, "Passes over the data set; 0 assembles without training.", lower_bound=0, flag_values=values)
@@ -66,7 +68,7 @@ def main(args: flags.FlagValues) -> None:
     if args.whitening:
         check_whitening(model, args.whitening, whitening_images)
     os.makedirs(args.output, exist_ok=True)
-    sharpness = TRAINING_SHARPNESS if args.epochs else DEFAULT_SHARPNESS
+    sharpness = args.sharpness or (TRAINING_SHARPNESS if args.epochs else DEFAULT_SHARPNESS)
     initialize_netvlad(model, init_images, sharpness, args.seed)
     if args.epochs:
         train(model, dataset, validation, epochs=args.epochs, learning_rate=args.learning_rate, margin=args.margin,
