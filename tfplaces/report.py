@@ -377,8 +377,8 @@ float network, the band below it one point of mAP.</figcaption></figure>
 _WEIGHTS = string.Template("""
 <section>
 <h2>Weights</h2>
-<p>How many weights have each value, before and after pruning and sharing (counts on a log scale). Few values, most
-of them zero: that is what makes the file small.</p>
+<p>How many weights have each value, before and after, on a log scale. Pruning leaves a spike at zero and a gap
+beside it; sharing leaves few levels in a layer, each times the scale of its output channel.</p>
 <div class="layers">$layers</div>
 </section>""")
 
