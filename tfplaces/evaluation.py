@@ -63,11 +63,16 @@ def evaluate(describer: Describer, dataset: PlaceDataset) -> Evaluation:
     Raises:
         ValueError: no query has a positive.
     """
-    if not any(len(p) for p in dataset.positives):
-        raise ValueError(f"{dataset.spec}: no query has a positive in the database, there is nothing to evaluate")
+    check_positives(dataset)
     database = describe_images(describer, dataset.database, "database")
     queries = describe_images(describer, dataset.queries, "queries")
     return score(dataset, queries, database)
+
+
+def check_positives(dataset: PlaceDataset) -> None:
+    """Raises ValueError unless some query has a positive."""
+    if not any(len(p) for p in dataset.positives):
+        raise ValueError(f"{dataset.spec}: no query has a positive in the database, there is nothing to evaluate")
 
 
 def score(dataset: PlaceDataset, queries: np.ndarray, database: np.ndarray) -> Evaluation:
@@ -77,7 +82,11 @@ def score(dataset: PlaceDataset, queries: np.ndarray, database: np.ndarray) -> E
         dataset: says what is positive.
         queries: float32 `[len(dataset.queries), dim]`, L2-normalised.
         database: float32 `[len(dataset.database), dim]`, L2-normalised.
+
+    Raises:
+        ValueError: no query has a positive.
     """
+    check_positives(dataset)
     precision, first_hit = [], []
     average_precision = PROTOCOLS[dataset.protocol]
     position = np.empty(len(database), np.int64)

@@ -3,8 +3,9 @@
 tfplaces-quickstart --output=quickstart
 tfplaces-quickstart --dataset=folder:photos --backbone=mobilenet_v1 --backbone_weights=imagenet --output=report
 
-A data set with a training split (toytown) is trained on; a folder of photos is not, the network is assembled from the
-backbone's weights and the database images. OUTPUT gets the models, results.json, table.md and report.html.
+A data set with a training split (toytown) is trained on; a folder of photos is not: the network is assembled from the
+backbone's weights and the database images, and compressed with fine-tuning towards the float network. OUTPUT gets
+the models, results.json, table.md and report.html.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ TOYTOWN_SIZE, TOYTOWN_CLUSTERS = (96, 128), 32
 EPOCHS, TUNE_EPOCHS = 3, 1
 LEARNING_RATE, TUNE_LEARNING_RATE = 3e-4, 1e-4
 MARGIN = 0.3
+# Photos without a training split: compressed networks are pulled back to the float one on some database images.
+DISTILL_IMAGES, DISTILL_EPOCHS, DISTILL_LEARNING_RATE = 200, 3, 3e-4
 WHITENING = 128
 SPARSITY = 0.5
 SHEET_QUERIES, SHEET_MATCHES = 8, 5
@@ -50,7 +53,10 @@ def main(args: flags.FlagValues) -> None:
 
     dataset = datasets.cached(datasets.load_dataset(args.dataset, "test"))
     trains = datasets.has_splits(args.dataset)
-    os.makedirs(args.output, exist_ok=True)
+
+    from tfplaces.evaluation import check_positives
+
+    check_positives(dataset)
 
     import numpy as np
 
@@ -145,7 +151,7 @@ class _Stages:
         keras.utils.set_random_seed(args.seed)
         self.args, self.input_size, self.dataset = args, input_size, dataset
         self.train_sets = self.tune_sets = None
-        self.training = "none: assembled from the backbone's weights and the database images"
+        self.training = "none; the compressed networks are fine-tuned towards the float one on database images"
         if datasets.has_splits(args.dataset):
             train, validation = (datasets.cached(d) for d in datasets.training_sets(args.dataset))
             tune = train
@@ -166,6 +172,7 @@ class _Stages:
         clusters = TOYTOWN_CLUSTERS if self.train_sets else 64
         model = PlaceNet(self.args.backbone, clusters=clusters, input_size=self.input_size)
         load_backbone_weights(model, self.args.backbone_weights)
+        os.makedirs(self.args.output, exist_ok=True)
         images = self.train_sets[0].database if self.train_sets else self.dataset.database
         sharpness = TRAINING_SHARPNESS if self.train_sets else DEFAULT_SHARPNESS
         initialize_netvlad(model, [images], sharpness, self.args.seed)
@@ -196,12 +203,23 @@ class _Stages:
         return f"{self.args.backbone} + NetVLAD{model.config['clusters']}{whitening}"
 
     def compress(self, source: str, path: str, bits: int):
-        from tfplaces.compression import compress, save_places
+        import numpy as np
+
+        from tfplaces import datasets
+        from tfplaces.compression import compress, distillation, save_places
         from tfplaces.models.loading import load_model
 
         _step(f"compressing to {bits} bits, {SPARSITY:.0%} of the parameters pruned")
         model = load_model(source)
-        tune = functools.partial(self.tune, model) if self.tune_sets else None
+        if self.tune_sets:
+            tune = functools.partial(self.tune, model)
+        else:
+            known = self.dataset.database
+            chosen = np.random.default_rng(self.args.seed).permutation(len(known))[:DISTILL_IMAGES]
+            tune = distillation(
+                model, datasets.Subset(known, chosen), epochs=DISTILL_EPOCHS, learning_rate=DISTILL_LEARNING_RATE,
+                seed=self.args.seed,
+            )  # fmt: skip
         compressed = compress(model, bits=bits, sparsity=SPARSITY, tune=tune)
         save_places(path, compressed)
         return compressed

@@ -9,6 +9,7 @@ import keras
 
 from tfplaces.layers import L2Normalization, NetVLAD, PCAWhitening
 from tfplaces.models.backbones import BACKBONES
+from tfplaces.models.summary import summarize
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")
@@ -32,7 +33,7 @@ class PlaceNet(keras.Model):
         assignment_bias: a bias in the assignment of NetVLAD.
 
     Raises:
-        ValueError: an unknown backbone or cut, or a number out of range.
+        ValueError: an unknown backbone or cut, a number out of range, or an input size too small for the backbone.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class PlaceNet(keras.Model):
         inputs = keras.Input((None, None, 3), name="image")
         super().__init__(inputs, _build(inputs, config), name=name, **kwargs)
         self.config = config
+        summarize(self)  # raises ValueError where the input size is too small
 
     @property
     def input_size(self) -> tuple[int, int]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import keras
 
 from tfplaces.layers import NetVLAD
-from tfplaces.models.place_net import PlaceNet
+
+if TYPE_CHECKING:
+    from tfplaces.models.place_net import PlaceNet
 
 
 @dataclasses.dataclass(frozen=True)
