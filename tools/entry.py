@@ -55,6 +55,10 @@ def run(
         if not debug:
             _quiet_native_logs()
         sys.exit(main(values) or 0)
+    except BrokenPipeError:
+        # The reader of standard output has gone, as in "| head"; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, flags.Error) as error:
         if debug:
             raise
