@@ -41,13 +41,22 @@ class Evaluation:
         return {**dataclasses.asdict(self), "recall": {str(n): r for n, r in self.recall.items()}}
 
 
-def describe_images(describer: Describer, images: Images, label: str = "describing") -> np.ndarray:
+def describe_images(
+    describer: Describer, images: Images, label: str = "describing", out: np.ndarray | None = None
+) -> np.ndarray:
     """Descriptors of images, streamed, with a progress bar.
+
+    Args:
+        describer: what describes them.
+        images: what to describe.
+        label: of the progress bar.
+        out: where to write them, float32 `[len(images), describer.descriptor_dim]`; by default a new array.
 
     Returns:
         float32 `[len(images), describer.descriptor_dim]`.
     """
-    out = np.empty((len(images), describer.descriptor_dim), np.float32)
+    if out is None:
+        out = np.empty((len(images), describer.descriptor_dim), np.float32)
     done = 0
     with progress(len(images), label, "image") as bar:
         for batch in read_batches(images, describer.input_size):

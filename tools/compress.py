@@ -56,13 +56,10 @@ def main(args: flags.FlagValues) -> None:
     import keras
 
     from tfplaces.compression import compress, distillation, save_places
-    from tfplaces.models import PlaceNet
-    from tfplaces.models.loading import load_model
+    from tfplaces.models.loading import load_place_net
 
     keras.utils.set_random_seed(args.seed)
-    model = load_model(args.model)
-    if not isinstance(model, PlaceNet):
-        raise ValueError(f"{args.model}: holds a {type(model).__name__}, not a PlaceNet")
+    model = load_place_net(args.model)
     tune = None
     options = {"epochs": args.epochs, "learning_rate": args.learning_rate, "seed": args.seed}
     if tunes and args.loss == "triplet":

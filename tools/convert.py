@@ -9,9 +9,8 @@ import os
 
 from absl import flags
 
+from tfplaces.lite import PRECISIONS
 from tfplaces.tools import entry
-
-PRECISIONS = ("float32", "float16", "dynamic_int8", "mixed_int8")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -38,12 +37,9 @@ def main(args: flags.FlagValues) -> None:
     calibration = load_dataset(args.calibration, "train").database if args.calibration else None
 
     from tfplaces.lite import convert, operators
-    from tfplaces.models import PlaceNet
-    from tfplaces.models.loading import load_model
+    from tfplaces.models.loading import load_place_net
 
-    model = load_model(args.model)
-    if not isinstance(model, PlaceNet):
-        raise ValueError(f"{args.model}: holds a {type(model).__name__}, not a PlaceNet")
+    model = load_place_net(args.model)
     convert(model, args.output, args.precision, calibration=calibration, input_size=input_size, seed=args.seed)
     names = ", ".join(f"{count} {name}" if count > 1 else name for name, count in operators(args.output).items())
     height, width = input_size or model.input_size

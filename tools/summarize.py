@@ -34,13 +34,11 @@ def main(args: flags.FlagValues) -> None:
 
     from tfplaces.files import write_json
     from tfplaces.models import PlaceNet
-    from tfplaces.models.loading import load_model
+    from tfplaces.models.loading import load_place_net
     from tfplaces.models.summary import summarize
 
     if args.model:
-        model = load_model(args.model)
-        if not isinstance(model, PlaceNet):
-            raise ValueError(f"{args.model}: holds a {type(model).__name__}, not a PlaceNet")
+        model = load_place_net(args.model)
     else:
         model = PlaceNet(args.backbone, clusters=args.clusters, whitening=args.whitening, input_size=input_size)
     rows = summarize(model, input_size)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-_NAMES = {"LiteRTDescriber": "describer", "PRECISIONS": "converter", "convert": "converter", "operators": "describer"}
+PRECISIONS = ("float32", "float16", "dynamic_int8", "mixed_int8")
+_NAMES = {"LiteRTDescriber": "describer", "convert": "converter", "operators": "describer"}
 
 __all__ = ["PRECISIONS", "LiteRTDescriber", "convert", "operators"]
 

@@ -17,9 +17,9 @@ import tensorflow as tf
 
 from tfplaces.datasets import Images, Subset, read_batches
 from tfplaces.files import replacing
+from tfplaces.lite import PRECISIONS
 from tfplaces.models import PlaceNet
 
-PRECISIONS = ("float32", "float16", "dynamic_int8", "mixed_int8")
 # Images that activation ranges are taken from.
 CALIBRATION_IMAGES = 64
 # The last layers, by name; what else has weights is the backbone.

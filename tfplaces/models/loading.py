@@ -6,8 +6,8 @@ import os
 
 import keras
 
-# Importing registers the layers with Keras.
-import tfplaces.models.place_net  # noqa: F401
+# Importing it registers the layers with Keras.
+from tfplaces.models.place_net import PlaceNet
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
@@ -33,3 +33,15 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     except Exception as error:  # Keras raises many kinds for a damaged archive
         first_line = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise ValueError(f"{name}: not a readable Keras model ({first_line[0]})") from None
+
+
+def load_place_net(path: str | os.PathLike) -> PlaceNet:
+    """Opens a `.keras` or `.places` file that holds a PlaceNet.
+
+    Raises:
+        ValueError: as `load_model`, or the file holds another model.
+    """
+    model = load_model(path)
+    if not isinstance(model, PlaceNet):
+        raise ValueError(f"{os.fspath(path)}: holds a {type(model).__name__}, not a PlaceNet")
+    return model

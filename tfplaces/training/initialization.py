@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfplaces.datasets import Images, read_batches
+from tfplaces.evaluation import describe_images
 from tfplaces.layers.netvlad import DEFAULT_SHARPNESS
 from tfplaces.models import PlaceNet
 from tfplaces.models.describer import KerasDescriber
@@ -81,12 +82,9 @@ def add_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Images]
         shape = (total, bare.descriptor_dim)
         vectors = np.memmap(os.path.join(folder, "vectors"), np.float32, "w+", shape=shape)
         done = 0
-        with progress(total, "whitening", "image") as bar:
-            for images in image_sets:
-                for batch in read_batches(images, model.input_size):
-                    vectors[done : done + len(batch)] = describer.describe(batch)
-                    done += len(batch)
-                    bar.update(len(batch))
+        for images in image_sets:
+            describe_images(describer, images, "whitening", vectors[done : done + len(images)])
+            done += len(images)
         whitened.get_layer("whitening").adapt(vectors)
         del vectors
     return whitened
