@@ -5,6 +5,7 @@ sum), and everything that is wrong is a `ValueError` of one line that names the 
 
     magic 8 | version u32 | header bytes u32 | file bytes u64 | header crc32 u32 | header | payloads | file crc32 u32
 
+The header is deflated: as plain text it would be 4 % of a SqueezeNet of 5 bits a weight, so it is 0.5 %.
 Files are read, not mapped: a mapped file that another program cuts short kills the process.
 """
 
@@ -16,7 +17,7 @@ import secrets
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -34,7 +35,8 @@ DTYPES = {
     for name in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float16", "float32")
 }
 MAX_BYTES = 4 << 30  # decoded, all tensors together, unless the caller says otherwise
-MAX_HEADER_BYTES = 4 << 20
+MAX_HEADER_BYTES = 1 << 20  # as text; parsed, it takes up to 25 times as much
+MAX_NESTING = 100  # of the header
 MAX_DIMENSIONS = 16
 MAX_NAME = 1024
 
@@ -44,7 +46,12 @@ _CHUNK = 1 << 20
 _DAMAGED = "the file is damaged; copy or download it again"
 
 
-def write(path: str | os.PathLike, kind: str, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> int:
+def write(
+    path: str | os.PathLike,
+    kind: str,
+    header: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]],
+) -> int:
     """Writes a container under a temporary name, then renames it: the file is complete or is not there.
 
     Tensors of one byte per value are entropy-coded where that makes them smaller, the others are stored as they are.
@@ -52,8 +59,9 @@ def write(path: str | os.PathLike, kind: str, header: Mapping[str, Any], tensors
     Args:
         path: the file to make or replace.
         kind: "places" or "tflpack".
-        header: what JSON can hold, without NaN and infinities.
-        tensors: arrays of a dtype in `DTYPES` by name (1 to 1024 printable characters), written in this order.
+        header: what JSON can hold, without NaN and infinities; looked at after the last tensor.
+        tensors: arrays of a dtype in `DTYPES` by name (1 to 1024 printable characters), written in this order; or
+            pairs of name and array, of which one at a time is held in memory as it is.
 
     Returns:
         The bytes of the file.
@@ -64,7 +72,7 @@ def write(path: str | os.PathLike, kind: str, header: Mapping[str, Any], tensors
     """
     path, magic = Path(path), _magic(kind)
     table, payloads = [], []
-    for name, tensor in tensors.items():
+    for name, tensor in tensors.items() if isinstance(tensors, Mapping) else tensors:
         dtype = DTYPES.get(tensor.dtype.name)
         if dtype is None:
             raise ValueError(f"{path}: tensor {name!r} is {tensor.dtype}; convert it to one of {', '.join(DTYPES)}")
@@ -82,11 +90,12 @@ def write(path: str | os.PathLike, kind: str, header: Mapping[str, Any], tensors
             raise ValueError(f"the header of {len(text)} bytes is larger than {MAX_HEADER_BYTES}")
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
-    size = _PREAMBLE.size + len(text) + sum(map(len, payloads)) + _CHECKSUM.size
-    preamble = _PREAMBLE.pack(magic, VERSION, len(text), size, zlib.crc32(text))
-    with _replacing(path) as file:
+    deflated = zlib.compress(text, 9)
+    size = _PREAMBLE.size + len(deflated) + sum(map(len, payloads)) + _CHECKSUM.size
+    preamble = _PREAMBLE.pack(magic, VERSION, len(deflated), size, zlib.crc32(deflated))
+    with replacing(path) as file:
         crc = 0
-        for part in (preamble, text, *payloads):
+        for part in (preamble, deflated, *payloads):
             file.write(part)
             crc = zlib.crc32(part, crc)
         file.write(_CHECKSUM.pack(crc))
@@ -113,9 +122,11 @@ class Container:
     """An open container; use it in a `with`, or call `close`.
 
     Attributes:
+        label: what messages call the file.
         header: the writer's header.
         names: of the tensors, in the file's order.
         file_bytes: the size of the file.
+        decoded_bytes: what all tensors together take when decoded.
     """
 
     def __init__(self, source: str | os.PathLike | bytes | BinaryIO, kind: str, max_bytes: int = MAX_BYTES):
@@ -123,18 +134,18 @@ class Container:
         self._lock = threading.Lock()
         self._close: Callable[[], None] = lambda: None
         if isinstance(source, (bytes, bytearray, memoryview)):
-            self._label, self._file = f"{kind} data", io.BytesIO(source)
+            self.label, self._file = f"{kind} data", io.BytesIO(source)
         elif isinstance(source, (str, os.PathLike)):
-            self._label, self._file = os.fspath(source), open(source, "rb")  # noqa: SIM115, closed by close()
+            self.label, self._file = os.fspath(source), open(source, "rb")  # noqa: SIM115, closed by close()
             self._close = self._file.close
         else:
-            self._label, self._file = str(getattr(source, "name", f"{kind} data")), source
+            self.label, self._file = str(getattr(source, "name", f"{kind} data")), source
         try:
             with self._naming():
                 self._start = self._file.tell()
-                self.file_bytes, text = self._check_file(kind)
-                self.header, table = _parse_header(text, max_bytes)
-                ends = list(accumulate((tensor.bytes for tensor in table), initial=_PREAMBLE.size + len(text)))
+                self.file_bytes, deflated = self._check_file(kind)
+                self.header, table = _parse_header(_inflate(deflated), max_bytes)
+                ends = list(accumulate((tensor.bytes for tensor in table), initial=_PREAMBLE.size + len(deflated)))
                 if ends[-1] + _CHECKSUM.size != self.file_bytes:
                     raise ValueError("the tensors' sizes do not add up to the file's; its writer is at fault")
         except BaseException:
@@ -143,9 +154,10 @@ class Container:
         self._tensors = {tensor.name: tensor for tensor in table}
         self._offsets = dict(zip(self._tensors, ends, strict=False))
         self.names = tuple(self._tensors)
+        self.decoded_bytes = sum(tensor.decoded_bytes for tensor in table)
 
     def _check_file(self, kind: str) -> tuple[int, bytes]:
-        """Checks everything but the header's content. Returns the file's size and the header."""
+        """Checks everything but the header's content. Returns the file's size and the header as it is stored."""
         file, expected = self._file, _magic(kind)
         size = file.seek(0, os.SEEK_END) - self._start
         file.seek(self._start)
@@ -164,15 +176,15 @@ class Container:
             raise ValueError(f"{size} bytes long instead of {file_bytes}, version {version}: {_DAMAGED}")
         if header_bytes > MAX_HEADER_BYTES:
             raise ValueError(f"the header of {header_bytes} bytes is larger than {MAX_HEADER_BYTES}")
-        text = file.read(header_bytes)
-        if zlib.crc32(text) != header_crc:
+        deflated = file.read(header_bytes)
+        if zlib.crc32(deflated) != header_crc:
             raise ValueError(f"wrong header checksum: {_DAMAGED}")
-        crc, left = zlib.crc32(text, zlib.crc32(preamble)), size - _PREAMBLE.size - header_bytes - _CHECKSUM.size
+        crc, left = zlib.crc32(deflated, zlib.crc32(preamble)), size - _PREAMBLE.size - header_bytes - _CHECKSUM.size
         while left and (chunk := file.read(min(left, _CHUNK))):
             crc, left = zlib.crc32(chunk, crc), left - len(chunk)
         if file.read(_CHECKSUM.size) != _CHECKSUM.pack(crc):
             raise ValueError(f"wrong checksum: {_DAMAGED}")
-        return size, text
+        return size, deflated
 
     def tensor(self, name: str) -> np.ndarray:
         """Reads and decodes one tensor, a new array each time.
@@ -220,9 +232,9 @@ class Container:
         try:
             yield
         except ValueError as error:
-            raise ValueError(f"{self._label}: {what}{error}") from error
+            raise ValueError(f"{self.label}: {what}{error}") from error
         except MemoryError as error:
-            raise ValueError(f"{self._label}: {what}it takes more memory than is free") from error
+            raise ValueError(f"{self.label}: {what}it takes more memory than is free") from error
 
 
 @dataclass(frozen=True)
@@ -266,6 +278,20 @@ class _Tensor:
         return tensor
 
 
+def _inflate(deflated: bytes) -> bytes:
+    """The header's text, of which no more than `MAX_HEADER_BYTES` is ever made."""
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(deflated, MAX_HEADER_BYTES + 1)
+    except zlib.error as error:
+        raise ValueError(f"the header cannot be inflated ({error}); its writer is at fault") from None
+    if len(text) > MAX_HEADER_BYTES:
+        raise ValueError(f"the header inflates to more than {MAX_HEADER_BYTES} bytes")
+    if not inflater.eof or inflater.unused_data:
+        raise ValueError("the header is not one whole zlib stream; its writer is at fault")
+    return text
+
+
 def _parse_header(text: bytes, max_bytes: int | None) -> tuple[dict[str, Any], list[_Tensor]]:
     """Parses and checks the header, without the file around it."""
     try:
@@ -281,6 +307,11 @@ def _parse_header(text: bytes, max_bytes: int | None) -> tuple[dict[str, Any], l
         raise ValueError("the header is nested too deep") from None
     except ValueError as error:
         raise ValueError(f"the header is not plain JSON: {error}") from error
+    level = [document]
+    for _ in range(MAX_NESTING):
+        level = [inner for outer in level if isinstance(outer, (dict, list)) for inner in _members(outer)]
+    if level:
+        raise ValueError(f"the header is nested too deep, more than {MAX_NESTING} levels")
     if not isinstance(document, dict) or set(document) != {"header", "tensors"}:
         raise ValueError("the header has to be an object of 'header' and 'tensors'")
     header, entries = document["header"], document["tensors"]
@@ -294,6 +325,10 @@ def _parse_header(text: bytes, max_bytes: int | None) -> tuple[dict[str, Any], l
     if max_bytes is not None and total > max_bytes:
         raise ValueError(f"the tensors take {total} bytes when decoded, more than max_bytes, {max_bytes}; raise it")
     return header, table
+
+
+def _members(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -325,7 +360,7 @@ def _magic(kind: str) -> bytes:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """A temporary file beside `path` that takes its place at the end and is gone after a failure."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

@@ -43,14 +43,24 @@ def encode(symbols: np.ndarray) -> bytes:
     highest = int(symbols.max())
     if highest == int(symbols.min()):
         return bytes([CONSTANT, highest])
-    width = next(width for width in (1, 2, 4, 8) if highest < 1 << width)
-    packed_size = 2 + -(-symbols.size * width // 8)
+    width, packed_size = _packed_size(symbols.size, highest)
     plan = _plan(symbols, highest + 1)
     if plan.size < packed_size:
         stream = _encode_rans(symbols, plan)
         if len(stream) < packed_size:
             return stream
     return bytes([PACKED, width]) + _pack(symbols, width)
+
+
+def encoded_bytes(symbols: np.ndarray) -> int:
+    """About the length of what `encode` makes of symbols, uint8 of any shape; takes a fraction of its time."""
+    symbols = np.ascontiguousarray(symbols).reshape(-1)
+    if not symbols.size:
+        return 0
+    highest = int(symbols.max())
+    if highest == int(symbols.min()):
+        return 2
+    return min(_packed_size(symbols.size, highest)[1], round(_plan(symbols, highest + 1).size))
 
 
 def decode(data: bytes | memoryview, count: int) -> np.ndarray:
@@ -83,6 +93,12 @@ def decode(data: bytes | memoryview, count: int) -> np.ndarray:
 
 
 # Packed bits: symbol i is in bits (i * width) % 8 and up of byte i * width // 8.
+
+
+def _packed_size(count: int, highest: int) -> tuple[int, int]:
+    """Bits per symbol, and bytes of the stream."""
+    width = next(width for width in (1, 2, 4, 8) if highest < 1 << width)
+    return width, 2 + -(-count * width // 8)
 
 
 def _pack(symbols: np.ndarray, width: int) -> bytes:
