@@ -10,12 +10,18 @@ import inspect
 import urllib.parse
 from collections.abc import Callable
 
-from tfplaces.datasets.base import Concatenation, Images, PlaceDataset, Subset, hold_out
+from tfplaces.datasets.base import Concatenation, Images, PlaceDataset, Subset, concatenate, hold_out, take_queries
 from tfplaces.datasets.folder import folder
 from tfplaces.datasets.images import CachedImages, ImageFiles, cached, load_image, read_batches, resize
+from tfplaces.datasets.oxford_paris import oxford5k, paris6k
 from tfplaces.datasets.toytown import toytown
 
-KINDS: dict[str, Callable[..., PlaceDataset]] = {"folder": folder, "toytown": toytown}
+KINDS: dict[str, Callable[..., PlaceDataset]] = {
+    "folder": folder,
+    "oxford5k": oxford5k,
+    "paris6k": paris6k,
+    "toytown": toytown,
+}
 
 
 def load_dataset(spec: str, split: str | None = None) -> PlaceDataset:
@@ -99,6 +105,7 @@ __all__ = [
     "PlaceDataset",
     "Subset",
     "cached",
+    "concatenate",
     "has_splits",
     "hold_out",
     "load_dataset",
@@ -106,5 +113,6 @@ __all__ = [
     "load_image",
     "read_batches",
     "resize",
+    "take_queries",
     "training_sets",
 ]

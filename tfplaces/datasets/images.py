@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -16,13 +17,35 @@ from tfplaces.datasets.base import Images, PlaceDataset
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
-def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Reads an image file: EXIF orientation applied, RGB, resized.
+@contextlib.contextmanager
+def open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """Opens an image with Pillow; it is decoded when its pixels are first used.
+
+    Raises:
+        ValueError: the file is missing, is no image or, found out inside the block, is damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such image") from None
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from None
+
+
+def load_image(
+    path: str | os.PathLike,
+    size: tuple[int, int] | None = None,
+    box: tuple[int, int, int, int] | None = None,
+) -> np.ndarray:
+    """Reads an image file: cropped, EXIF orientation applied, RGB, resized.
 
     Args:
         path: an image in any format that Pillow decodes.
         size: (height, width) in pixels, resized by Pillow's BILINEAR (antialiased), aspect ratio not kept; None for
-            the size in the file.
+            the size in the file, or of the box.
+        box: (left, top, right, bottom) in pixels as they are stored, inside the image, right and bottom exclusive;
+            None for the whole image.
 
     Returns:
         uint8 `[height, width, 3]`.
@@ -30,18 +53,13 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
     Raises:
         ValueError: the file is missing, is no image or is damaged.
     """
-    try:
-        with Image.open(path) as image:
-            # Pillow would clip 16-bit grey at 255; before version 11 it opens such a PNG as "I".
-            deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-            upright = ImageOps.exif_transpose(image)
-            if deep:
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return resize(upright.convert("RGB"), size)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such image") from None
-    except Exception as error:  # Pillow raises many kinds for a damaged file
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from None
+    with open_image(path) as image:
+        # Pillow would clip 16-bit grey at 255; before version 11 it opens such a PNG as "I".
+        deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+        upright = ImageOps.exif_transpose(image if box is None else image.crop(box))
+        if deep:
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        return resize(upright.convert("RGB"), size)
 
 
 def resize(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
