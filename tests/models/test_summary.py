@@ -1,22 +1,15 @@
 """What networks are made of, against the paper and arithmetic. Nothing is allocated."""
 
-import keras
 import pytest
 
-from tfplaces.models import PlaceNet
+from tfplaces.models import PlaceNet, outline
 from tfplaces.models.summary import summarize
-
-
-def outline(*args, **options) -> PlaceNet:
-    """A network whose weights have shapes and no values."""
-    with keras.StatelessScope(initialize_variables=False):
-        return PlaceNet(*args, **options)
 
 
 @pytest.mark.parametrize("backbone", ["alexnet", "caffenet"])
 def test_alexnet_is_the_papers(backbone: str) -> None:
     """kernel height · width · channels in / groups · channels out + biases; the slides give millions of products."""
-    rows = {row.name: row for row in summarize(outline(backbone, whitening=4096))}
+    rows = {row.name: row for row in summarize(outline(PlaceNet, backbone, whitening=4096))}
     convolutions = [rows[f"conv{k}"] for k in range(1, 6)]
     assert [row.parameters for row in convolutions] == [34_944, 307_456, 885_120, 663_936, 442_624]
     assert [row.parameters for row in convolutions] == [
@@ -42,12 +35,12 @@ def test_alexnet_normalises_then_pools_and_caffenet_pools_first() -> None:
         "alexnet": ["norm1", "pool1", "norm2", "pool2"],
         "caffenet": ["pool1", "norm1", "pool2", "norm2"],
     }.items():
-        names = [row.name for row in summarize(outline(backbone))]
+        names = [row.name for row in summarize(outline(PlaceNet, backbone))]
         assert [name for name in names if name.startswith(("norm", "pool"))] == expected
 
 
 def test_vgg16_is_the_papers() -> None:
-    rows = summarize(outline("vgg16", whitening=4096))
+    rows = summarize(outline(PlaceNet, "vgg16", whitening=4096))
     total = sum(row.parameters for row in rows)
     assert total == 14_714_688 + 2 * 64 * 512 + 32768 * 4096 + 4096 == 149_002_048
     assert {row.name: row.output_shape for row in rows}["conv5_3"] == (14, 14, 512)
@@ -66,7 +59,7 @@ def test_vgg16_is_the_papers() -> None:
     ],
 )
 def test_feature_maps_and_parameters(backbone: str, shape: tuple[int, ...], parameters: int | None) -> None:
-    model = outline(backbone)
+    model = outline(PlaceNet, backbone)
     rows = {row.name: row for row in summarize(model)}
     assert rows[model.feature_layer.name].output_shape == shape
     if parameters:
@@ -75,14 +68,14 @@ def test_feature_maps_and_parameters(backbone: str, shape: tuple[int, ...], para
 
 def test_separable_convolutions() -> None:
     """MobileNetV1 at 224: 112 x 112 positions, 32 channels, then 64."""
-    rows = {row.name: row for row in summarize(outline("mobilenet_v1"))}
+    rows = {row.name: row for row in summarize(outline(PlaceNet, "mobilenet_v1"))}
     assert rows["conv_dw_1"].multiply_adds == 112 * 112 * 9 * 32
     assert rows["conv_dw_1"].parameters == 9 * 32 + 32
     assert rows["conv_pw_1"].multiply_adds == 112 * 112 * 32 * 64
 
 
 def test_input_size() -> None:
-    model = outline("vgg16", input_size=(64, 96))
+    model = outline(PlaceNet, "vgg16", input_size=(64, 96))
     assert {row.name: row.output_shape for row in summarize(model)}["conv5_3"] == (4, 6, 512)
     assert {row.name: row.output_shape for row in summarize(model, (32, 48))}["conv5_3"] == (2, 3, 512)
     with pytest.raises(ValueError, match="8x300 is too small for vgg16: pool"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+from keras import ops
 
 # Added to the eigenvalues, as in the published networks.
 EPSILON = 1e-9
@@ -72,6 +73,17 @@ class PCAWhitening(keras.layers.Dense):
         kernel *= KERNEL_RMS / np.sqrt(np.mean(np.square(kernel, dtype=np.float64)))
         self.kernel.assign(kernel)
         self.bias.assign(-(mean @ kernel))
+
+    def rescale(self) -> None:
+        """Brings the kernel, and the bias with it, to the RMS of 0.01 that training may have moved it from.
+
+        Descriptors do not change, as an L2 normalisation follows.
+        """
+        size = self.kernel.shape[0] * self.kernel.shape[1]
+        rms = ops.sqrt(ops.vdot(self.kernel, self.kernel) / size)
+        factor = KERNEL_RMS / ops.maximum(rms, 1e-30)
+        for weight in self.weights:
+            weight.assign(weight * factor)
 
 
 def _mean(vectors: np.ndarray) -> np.ndarray:
