@@ -1,4 +1,4 @@
-"""Pruning: the quantile against numpy, what a threshold means, and shares of all parameters."""
+"""Pruning: the quantile against numpy, what a threshold means, shares of all parameters and of kernels, and layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tfplaces.compression import Compressed, compress, find_kernels, prune_model, share_model
+from tfplaces.compression import Recipe, compress, find_kernels, prune_model
+from tfplaces.compression import kernels as kernels_module
 from tfplaces.compression.pruning import magnitude_quantile
 
 floats = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -23,7 +24,7 @@ awkward = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1e-40, 0.5, 3.4e
 def test_the_quantile_is_the_float_above_the_nth_smallest_magnitude(arrays, data) -> None:
     magnitudes = np.abs(np.concatenate(arrays))
     count = data.draw(st.integers(0, len(magnitudes)))
-    threshold = magnitude_quantile(iter(arrays), count)
+    threshold = magnitude_quantile(lambda: iter(arrays), count)
     if count == 0:
         assert threshold == 0
         return
@@ -35,79 +36,163 @@ def test_the_quantile_is_the_float_above_the_nth_smallest_magnitude(arrays, data
 
 
 def test_the_quantile_of_many_values() -> None:
-    arrays = [np.random.default_rng(seed).normal(size=(1000, 100)).astype(np.float32) for seed in range(3)]
+    arrays = [np.random.default_rng(seed).normal(size=(1000, 300)).astype(np.float32) for seed in range(3)]
     magnitudes = np.abs(np.concatenate([a.ravel() for a in arrays]))
-    for count in (1, 12_345, 150_000, 299_999, 300_000):
+    for count in (1, 12_345, 450_000, 899_999, 900_000):
         nth = np.partition(magnitudes, count - 1)[count - 1]
-        assert magnitude_quantile(arrays, count) == np.nextafter(nth, np.float32(np.inf))
+        assert magnitude_quantile(lambda: arrays, count) == np.nextafter(nth, np.float32(np.inf))
 
 
 @pytest.fixture
 def model() -> keras.Model:
-    """Kernels of 12 and 8 parameters, biases of 4 and 2: 26 in all, 20 of which can be pruned."""
+    """Kernels of 12 and 8 weights, biases of 4 and 2: 26 parameters. Every channel has an RMS of 1, some scaled."""
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="a"), keras.layers.Dense(2, name="b")])
-    model.layers[0].set_weights([np.arange(1, 13, dtype=np.float32).reshape(3, 4) / 100, np.ones(4, np.float32)])
-    model.layers[1].set_weights([-np.arange(5, 13, dtype=np.float32).reshape(4, 2) / 100, np.zeros(2, np.float32)])
+    magnitudes = {"a": np.arange(1, 13).reshape(3, 4) / 100, "b": -np.arange(5, 13).reshape(4, 2) / 100}
+    for layer in model.layers:
+        layer.set_weights([magnitudes[layer.name].astype(np.float32), np.ones(layer.units, np.float32)])
     return model
 
 
-def test_a_weight_of_exactly_the_threshold_survives(model: keras.Model) -> None:
-    before = [k.variable.numpy() for k in find_kernels(model)]
-    masks = prune_model(model, threshold=float(np.float32(0.06)))
-    assert {name: int(mask.sum()) for name, mask in masks.items()} == {kernel.name: 7 for kernel in find_kernels(model)}
-    for kernel, weights in zip(find_kernels(model), before, strict=True):
-        np.testing.assert_array_equal(kernel.variable.numpy(), np.where(masks[kernel.name], weights, 0))
-    np.testing.assert_array_equal(model.layers[0].bias.numpy(), 1)
+def kernels(model: keras.Model) -> dict[str, np.ndarray]:
+    return {kernel.name.split("/")[-2]: kernel.variable.numpy() for kernel in find_kernels(model)}
+
+
+def zeros(model: keras.Model) -> dict[str, int]:
+    return {name: int(np.sum(weights == 0)) for name, weights in kernels(model).items()}
+
+
+def lamp(weights: np.ndarray) -> np.ndarray:
+    """Squares of weights over the RMS of their column, over the sum of those not smaller: by definition."""
+    power = weights.astype(np.float64) ** 2
+    power /= np.mean(power, 0)
+    return power / np.array([power[power >= p].sum() for p in power.ravel()]).reshape(power.shape)
+
+
+def test_a_threshold_prunes_what_is_smaller_and_nothing_else(model: keras.Model) -> None:
+    before = kernels(model)
+    threshold = float(np.float32(0.06))  # a weight of exactly that survives
+    prune_model(model, threshold=threshold)
+    for name, weights in kernels(model).items():
+        np.testing.assert_array_equal(weights, np.where(np.abs(before[name]) < threshold, 0, before[name]))
+        np.testing.assert_array_equal(model.get_layer(name).bias.numpy(), 1)
+    assert zeros(model) == {"a": 5, "b": 1}
+    prune_model(model, threshold=0.0)
+    assert zeros(model) == {"a": 5, "b": 1}
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 7, 13, 16])
+def test_a_global_share_is_of_all_parameters_by_lamp_scores(model: keras.Model, count: int) -> None:
+    """26 parameters, 6 of them biases, which are counted and never pruned."""
+    before = kernels(model)
+    scores = np.sort(np.concatenate([lamp(weights).ravel() for weights in before.values()]))
+    prune_model(model, sparsity=count / 26)
+    for name, weights in kernels(model).items():
+        pruned = lamp(before[name]) < (scores[count - 1] * (1 + 1e-6) if count else 0)
+        np.testing.assert_array_equal(weights, np.where(pruned, 0, before[name]))
+    assert sum(zeros(model).values()) == count  # no ties in this model
+
+
+def test_channels_of_another_scale_are_pruned_alike(model: keras.Model) -> None:
+    """As outputs of a PCA whitening are: scaling a channel does not change which of its weights go."""
+    layer = model.get_layer("a")
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(3, 4)).astype(np.float32)
+    kept = []
+    for scales in ([1, 1, 1, 1], [1, 4, 0.25, 1]):
+        layer.kernel.assign(weights * np.float32(scales))
+        prune_model(model, sparsity=0.5, scope="layer", layers="a")
+        kept.append(layer.kernel.numpy() != 0)
+    np.testing.assert_array_equal(*kept)
+    assert kept[0].sum() == 6
+
+
+def test_a_share_of_each_layer_and_of_some(model: keras.Model) -> None:
+    prune_model(model, sparsity=0.25, scope="layer", sparsity_for={"*": 0.75, "b": 0.5})
+    assert zeros(model) == {"a": 9, "b": 4}
+    prune_model(model, sparsity=0.25, scope="layer")  # what is pruned stays pruned, and counts
+    assert zeros(model) == {"a": 9, "b": 4}
 
 
 @pytest.mark.parametrize(
-    "sparsity, zeros",
-    [
-        (0.0, 0),
-        (4 / 26, 4),  # .01 to .04 of the first kernel
-        (7 / 26, 8),  # the seventh is one of two of .06
-        (0.5, 14),  # 13 of the 26; .09 is tied
-        (18 / 26, 18),
-    ],
+    "layers, expected",
+    [("*", {"a", "b"}), ("a", {"a"}), ("*/kernel", {"a", "b"}), ("!a", {"b"}), ("*,!b", {"a"}), (" b , !a", {"b"})],
 )
-def test_sparsity_is_a_share_of_all_parameters(model: keras.Model, sparsity: float, zeros: int) -> None:
-    prune_model(model, sparsity=sparsity)
-    assert sum(int(np.sum(k.variable.numpy() == 0)) for k in find_kernels(model)) == zeros
-    assert Compressed(model, share_model(model, 8), {}).pruned == pytest.approx(100 * zeros / 26)
+def test_layers_by_patterns(model: keras.Model, layers: str, expected: set[str]) -> None:
+    prune_model(model, threshold=0.06, layers=layers)
+    assert {name for name, count in zeros(model).items() if count} == expected
+
+
+BAD = [
+    ({"threshold": 1.0}, "leaves nothing of .*a/kernel .*largest magnitude 0.12"),
+    ({"threshold": 0.1201}, "leaves nothing of .*a/kernel"),
+    ({"threshold": 0.1201, "layers": "b"}, "leaves nothing of .*b/kernel"),
+    ({"sparsity": 20 / 26}, "leaves nothing of"),
+    ({"sparsity": 0.9}, "only 0.769 of the parameters can be pruned"),
+    ({"sparsity": 0.9, "layers": "b"}, "only 0.308 of the parameters can be pruned"),
+    ({"sparsity": 0.99, "sparsity_scope": "layer"}, "leaves nothing of .*a/kernel"),
+    ({"sparsity": 0.1, "sparsity_scope": "layer", "sparsity_for": {"b": 0.99}}, "leaves nothing of .*b/kernel"),
+    ({"threshold": -1.0}, "threshold=-1.0: a magnitude, at least 0"),
+    ({"threshold": float("nan")}, "threshold=nan"),
+    ({"sparsity": 1.0}, "at least 0 and below 1"),
+    ({"sparsity": -0.1}, "at least 0 and below 1"),
+    ({"sparsity": float("nan")}, "at least 0 and below 1"),
+    ({"sparsity": 0.1, "sparsity_scope": "layer", "sparsity_for": {"b": 1.5}}, "sparsity=1.5"),
+    (
+        {"sparsity": 0.1, "sparsity_scope": "layer", "sparsity_for": {"c": 0.5}},
+        "no layer matches 'c'; there are [^ ]*/?a, [^ ]*/?b",
+    ),
+    ({"threshold": 0.06, "layers": "a,whitening*"}, r"no layer matches 'whitening\*'; there are [^ ]*/?a, [^ ]*/?b"),
+    ({"threshold": 0.06, "layers": "!c"}, "no layer matches 'c'"),
+    ({"threshold": 0.06, "layers": "!*"}, "leave nothing to compress"),
+    ({"threshold": 0.06, "bits_for": {"c": 3}}, "no layer matches 'c'"),
+]
+
+
+@pytest.mark.parametrize("options, message", BAD)
+def test_a_mistake_is_one_line_and_leaves_the_model_as_it_was(model: keras.Model, options, message: str) -> None:
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message) as error:
+        compress(model, Recipe(**options))
+    assert "\n" not in str(error.value)
+    for ours, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"threshold": 1.0}, "leaves nothing of .*a/kernel .*largest magnitude 0.12"),
-        ({"threshold": 0.1201}, "leaves nothing of"),
-        ({"threshold": float("nan")}, "leaves nothing of"),
-        ({"sparsity": 20 / 26}, "leaves nothing of"),
-        ({"sparsity": 0.9}, "only 0.769 of the parameters can be pruned"),
-        ({"sparsity": 1.0}, "at least 0 and below 1"),
-        ({"sparsity": -0.1}, "at least 0 and below 1"),
-        ({"sparsity": float("nan")}, "at least 0 and below 1"),
+        ({"bits": 9}, "bits=9: 2 to 8"),
+        ({"bits_for": {"a": 1}}, "bits=1: 2 to 8"),
         ({"sparsity": 0.5, "threshold": 0.1}, "not both"),
+        ({"sparsity_scope": "channel"}, "sparsity_scope 'channel': global or layer"),
+        ({"schedule": "linear"}, "schedule 'linear': constant or polynomial"),
+        ({"grid": "int4"}, "grid 'int4': int8 or none"),
+        ({"sparsity": 0.1, "sparsity_for": {"a": 0.5}}, "the scope layer"),
     ],
 )
-def test_too_much_leaves_the_model_as_it_was(model: keras.Model, options: dict, message: str) -> None:
-    before = model.get_weights()
+def test_recipes_that_make_no_sense(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compress(model, **options)
-    for ours, theirs in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+        Recipe(**options)
 
 
-def test_bits_out_of_range_leave_the_model_as_it_was(model: keras.Model) -> None:
-    before = model.get_weights()
-    with pytest.raises(ValueError, match="bits=9: 2 to 8"):
-        compress(model, bits=9, sparsity=0.5)
-    for ours, theirs in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+def test_neither_or_both(model: keras.Model) -> None:
+    for options in ({}, {"threshold": 0.1, "sparsity": 0.1}):
+        with pytest.raises(ValueError, match="give a threshold or a sparsity"):
+            prune_model(model, **options)
 
 
-def test_a_threshold_of_zero_or_none_prunes_nothing(model: keras.Model) -> None:
-    assert prune_model(model) == prune_model(model, threshold=0.0) == prune_model(model, sparsity=0.0) == {}
+def test_a_large_kernel_is_pruned_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in one piece."""
+    weights = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32) * np.float32([1, 2, 3, 4, 5, 6])
+    results = []
+    for block in (2**22, 24):
+        monkeypatch.setattr(kernels_module, "BLOCK", block)
+        model = keras.Sequential([keras.Input((50,)), keras.layers.Dense(6)])
+        model.layers[0].kernel.assign(weights)
+        prune_model(model, sparsity=0.4)
+        results.append(model.layers[0].kernel.numpy())
+    np.testing.assert_array_equal(*results)
+    assert np.sum(results[0] == 0) == round(0.4 * 306)
 
 
 def test_kernels_are_found_in_nested_models_once_and_with_their_output_axis() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfplaces.compression import share_model
+from tfplaces.compression import Recipe, compress
 from tfplaces.datasets import PlaceDataset, Subset, cached, load_dataset
 from tfplaces.evaluation import Evaluation, describe_images, evaluate
 from tfplaces.lite import LiteRTDescriber, convert
@@ -63,5 +63,5 @@ def test_mixed_int8_describes_alike(mixed_int8: LiteRTDescriber, model: PlaceNet
 
 # The last, as it changes the model.
 def test_eight_bits_lose_at_most_a_point(model: PlaceNet, base: Evaluation, corridor: PlaceDataset) -> None:
-    share_model(model, 8)
+    compress(model, Recipe(bits=8))
     assert evaluate(KerasDescriber(model), corridor).map >= base.map - 1

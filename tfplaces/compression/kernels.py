@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import keras
+import numpy as np
+
+# Weights worked on at a time: full-size temporaries of a large kernel are what memory goes on.
+BLOCK = 2**20
+
+Value = TypeVar("Value")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +30,88 @@ class Kernel:
     variable: keras.Variable
     channel_axis: int
 
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return int(np.prod(self.variable.shape))
+
 
 def find_kernels(model: keras.Model) -> list[Kernel]:
     """The kernels of a model, in the order of its layers."""
     kernels = []
     for layer in model._flatten_layers():
-        if layer is model or not layer._trainable_variables:
-            continue
         for variable in layer._trainable_variables:
             if len(variable.shape) >= 2:
                 axis = 2 if isinstance(layer, keras.layers.DepthwiseConv2D) else len(variable.shape) - 1
                 kernels.append(Kernel(variable.path, variable, axis))
     return kernels
+
+
+def select_kernels(kernels: Sequence[Kernel], patterns: str) -> list[Kernel]:
+    """Those whose layer, by name or path, or whose own path matches a list of shell globs.
+
+    Args:
+        kernels: what to choose from.
+        patterns: separated by commas, as in `*,!netvlad*`; `!` excludes; where all exclude, the rest is included.
+
+    Raises:
+        ValueError: a pattern that matches nothing, or nothing is left.
+    """
+    parts = [part.strip() for part in patterns.split(",") if part.strip()]
+    _check_patterns([part.removeprefix("!") for part in parts], kernels)
+    excluded = [part[1:] for part in parts if part.startswith("!")]
+    included = [part for part in parts if not part.startswith("!")] or ["*"]
+    chosen = [k for k in kernels if _matches(k, included) and not _matches(k, excluded)]
+    if not chosen:
+        raise ValueError(f"the layers {patterns!r} leave nothing to compress")
+    return chosen
+
+
+def value_for(kernels: Sequence[Kernel], values: Mapping[str, Value], default: Value) -> dict[str, Value]:
+    """The value of each kernel by name: that of the last shell glob that matches it as above, or the default.
+
+    Raises:
+        ValueError: a pattern that matches nothing.
+    """
+    _check_patterns(values, kernels)
+    result = dict.fromkeys((kernel.name for kernel in kernels), default)
+    for pattern, value in values.items():
+        result.update({kernel.name: value for kernel in kernels if _matches(kernel, [pattern])})
+    return result
+
+
+def _matches(kernel: Kernel, patterns: Sequence[str]) -> bool:
+    path = kernel.name.rpartition("/")[0]
+    # In a Sequential or a nested model, a layer's path is more than its name.
+    names = kernel.name, path, path.rpartition("/")[2]
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _check_patterns(patterns, kernels: Sequence[Kernel]) -> None:
+    for pattern in patterns:
+        if not any(_matches(kernel, [pattern]) for kernel in kernels):
+            layers = dict.fromkeys(kernel.name.rpartition("/")[0] for kernel in kernels)
+            raise ValueError(f"no layer matches {pattern!r}; there are {', '.join(layers)}")
+
+
+def channel_view(weights: np.ndarray, channel_axis: int) -> np.ndarray:
+    """A kernel as `[outer, channels, inner]`, without a copy where it is contiguous."""
+    shape = weights.shape
+    outer, inner = int(np.prod(shape[:channel_axis])), int(np.prod(shape[channel_axis + 1 :]))
+    return weights.reshape(outer, shape[channel_axis], inner)
+
+
+def row_blocks(view: np.ndarray) -> Iterator[slice]:
+    """Slices of the first axis of a `[outer, channels, inner]` view that hold about a million weights each."""
+    rows = max(1, BLOCK // max(1, view.shape[1] * view.shape[2]))
+    for start in range(0, view.shape[0], rows):
+        yield slice(start, start + rows)
+
+
+def channel_rms(view: np.ndarray) -> np.ndarray:
+    """Root mean square of each channel of a `[outer, channels, inner]` view, float32 `[channels]`; 1 where all is 0."""
+    total = np.zeros(view.shape[1])
+    for rows in row_blocks(view):
+        total += np.einsum("oci,oci->c", view[rows], view[rows], dtype=np.float64)
+    rms = np.sqrt(total / (view.shape[0] * view.shape[2]))
+    return np.where(rms > 0, rms, 1.0).astype(np.float32)

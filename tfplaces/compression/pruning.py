@@ -2,59 +2,176 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import keras
 import numpy as np
+from keras import ops
 
-from tfplaces.compression.kernels import Kernel
+from tfplaces.compression.kernels import channel_rms, channel_view, find_kernels, row_blocks, select_kernels, value_for
+
+# step -> (should prune at this step, threshold or sparsity), as TF-MOT's PolynomialDecay and ConstantSparsity.
+Schedule = Callable[[int], tuple[bool, float]]
+
+SCOPES = ("global", "layer")
+# Kernels of up to so many weights are compared weight by weight.
+_EXACT = 2**17
 
 
-def prune(kernels: Sequence[Kernel], threshold: float) -> dict[str, np.ndarray]:
-    """Zeroes all weights whose magnitude is below a threshold.
+class EmptyKernelError(ValueError):
+    """Pruning would leave nothing of a kernel."""
+
+
+def prune_model(
+    model: keras.Model,
+    *,
+    threshold: float | None = None,
+    sparsity: float | None = None,
+    sparsity_for: Mapping[str, float] | None = None,
+    scope: str = "global",
+    layers: str = "*",
+) -> None:
+    """Zeroes the smallest weights of a model's kernels, in place.
+
+    By threshold, magnitudes are taken as they are. By sparsity, they are taken relative to the RMS of their output
+    channel: of a PCA whitening, whose outputs differ in scale by an order of magnitude, plain magnitudes would prune
+    the leading dimensions altogether. Where the share is of all parameters, kernels are compared by LAMP scores (Lee et
+    al., ICLR 2021): the square of a weight over the sum of the squares of its kernel's weights that are not smaller.
+    The scale of a kernel does not matter, large kernels are pruned more than small ones, and none is pruned away.
 
     Args:
-        kernels: changed in place.
-        threshold: magnitude; a weight of exactly this magnitude survives.
-
-    Returns:
-        for each kernel by name the mask of the survivors, bool of its shape.
+        model: any Keras model.
+        threshold: weights of smaller magnitude become zero.
+        sparsity: or, a share, at least 0 and below 1: of all parameters of the model, biases included, where the scope
+            is global; of the weights of each kernel where it is layer.
+        sparsity_for: where the scope is layer, the share of some layers, by shell globs, see `value_for`.
+        scope: global or layer.
+        layers: globs of the layers to prune, see `select_kernels`.
 
     Raises:
-        ValueError: nothing would survive in some kernel.
+        EmptyKernelError: nothing would survive in some kernel; the model is then as it was.
+        ValueError: neither or both of threshold and sparsity, or a number out of range.
     """
-    masks = {}
-    for kernel in kernels:
-        weights = kernel.variable.numpy()
-        masks[kernel.name] = np.abs(weights) >= threshold
-        if not masks[kernel.name].any():
-            raise ValueError(
-                f"pruning below {threshold:g} leaves nothing of {kernel.name} (largest magnitude "
-                f"{np.max(np.abs(weights)):g}): lower the threshold or the share"
+    if (threshold is None) == (sparsity is None):
+        raise ValueError("give a threshold or a sparsity")
+    if threshold is not None and not threshold >= 0:
+        raise ValueError(f"threshold={threshold}: a magnitude, at least 0")
+    for share in (sparsity or 0, *(sparsity_for or {}).values()):
+        if not 0 <= share < 1:
+            raise ValueError(f"sparsity={share}: a share, at least 0 and below 1")
+    if scope not in SCOPES:
+        raise ValueError(f"scope {scope!r}: {' or '.join(SCOPES)}")
+    if sparsity_for and scope != "layer":
+        raise ValueError("sparsities of single layers need the scope layer")
+    kernels = select_kernels(find_kernels(model), layers)
+    scores = [_Scores(k.variable.numpy(), k.channel_axis, relative=sparsity is not None) for k in kernels]
+    if sparsity is None:
+        limits = [np.float32(threshold)] * len(scores)
+        counts = [score.count_below(limit) for score, limit in zip(scores, limits, strict=True)]
+    elif scope == "layer":
+        shares = value_for(kernels, sparsity_for or {}, sparsity)
+        counts = [round(shares[kernel.name] * kernel.size) for kernel in kernels]
+    else:
+        count, prunable = round(sparsity * model.count_params()), sum(kernel.size for kernel in kernels)
+        if count > prunable:
+            limit = prunable / model.count_params()
+            raise ValueError(f"sparsity={sparsity}: only {limit:.3f} of the parameters can be pruned")
+        counts = _lamp_counts(scores, count)
+    if sparsity is not None:
+        limits = [magnitude_quantile(s.blocks, count) for s, count in zip(scores, counts, strict=True)]
+    for kernel, score, limit, count in zip(kernels, scores, limits, counts, strict=True):
+        if count == kernel.size:
+            largest = max(float(np.max(block)) for block in score.blocks())
+            raise EmptyKernelError(
+                f"pruning below {limit:g} leaves nothing of {kernel.name} (largest magnitude {largest:g}): lower the "
+                "threshold or the sparsity, or leave the layer out"
             )
-    for kernel in kernels:
-        kernel.variable.assign(kernel.variable.numpy() * masks[kernel.name])
-    return masks
+    for kernel, score, limit, count in zip(kernels, scores, limits, counts, strict=True):
+        if count:
+            score.zero_below(limit, count)
+            kernel.variable.assign(score.weights)
 
 
-def magnitude_quantile(arrays: Iterable[np.ndarray], count: int) -> float:
+class _Scores:
+    """The magnitudes of a kernel by which it is pruned, in blocks."""
+
+    def __init__(self, weights: np.ndarray, channel_axis: int, relative: bool):
+        self.weights = weights
+        self._view = channel_view(weights, channel_axis)
+        self._factors = np.ones(1, np.float32)
+        if relative:
+            self._factors = 1 / channel_rms(self._view)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        for rows in row_blocks(self._view):
+            yield np.abs(self._view[rows]) * self._factors[:, None]
+
+    def distribution(self) -> tuple[np.ndarray, np.ndarray]:
+        """Magnitudes, ascending, and how many there are of each; of a large kernel to within 1 %."""
+        if self.weights.size <= _EXACT:
+            return np.unique(np.concatenate([block.ravel() for block in self.blocks()]), return_counts=True)
+        counts = _histogram(bits >> 16 for bits in map(_magnitude_bits, self.blocks()))
+        used = np.flatnonzero(counts)
+        # Zero is a value of its own; of the others the middle of the bin.
+        middle = np.where(used > 0, (used << 16) + 2**15, 0).astype(np.uint32)
+        return middle.view(np.float32), counts[used]
+
+    def count_below(self, limit: np.float32) -> int:
+        return sum(np.count_nonzero(block < limit) for block in self.blocks())
+
+    def zero_below(self, limit: np.float32, count: int) -> None:
+        """Zeroes so many weights below a limit; where there are more, the first of those next to it stay."""
+        spared = self.count_below(limit) - count
+        for rows, block in zip(row_blocks(self._view), self.blocks(), strict=True):
+            below = block < limit
+            if spared:
+                ties = np.flatnonzero(block == np.nextafter(limit, np.float32(0)))[:spared]
+                below.flat[ties] = False
+                spared -= len(ties)
+            self._view[rows][below] = 0
+
+
+def _lamp_counts(kernels: Sequence[_Scores], count: int) -> list[int]:
+    """How many weights of each kernel are among so many of the smallest LAMP scores of all."""
+    lamps, numbers, owners = [], [], []
+    for owner, kernel in enumerate(kernels):
+        magnitudes, number = kernel.distribution()
+        power = np.square(magnitudes.astype(np.float64))
+        not_smaller = np.cumsum((power * number)[::-1])[::-1]
+        lamps.append(power / np.maximum(not_smaller, np.finfo(np.float64).tiny))
+        numbers.append(number)
+        owners.append(np.full(len(number), owner))
+    order = np.argsort(np.concatenate(lamps), kind="stable")
+    numbers, owners = np.concatenate(numbers)[order], np.concatenate(owners)[order]
+    before = np.cumsum(numbers) - numbers
+    taken = np.clip(count - before, 0, numbers)
+    return np.bincount(owners, taken, minlength=len(kernels)).astype(np.int64).tolist()
+
+
+def prune_weights(weights: np.ndarray, channel_axis: int, sparsity: float) -> None:
+    """Zeroes a share of a kernel's weights in place, those of least magnitude relative to their channel's RMS."""
+    scores, count = _Scores(weights, channel_axis, relative=True), round(sparsity * weights.size)
+    scores.zero_below(magnitude_quantile(scores.blocks, count), count)
+
+
+def magnitude_quantile(blocks: Callable[[], Iterable[np.ndarray]], count: int) -> np.float32:
     """The smallest threshold below which at least `count` magnitudes lie, found without sorting or copying all.
 
     Magnitudes of float32 order like their bit patterns, so the upper and then the lower 16 bits are counted.
 
     Args:
-        arrays: float32, of any shapes; gone through twice.
+        blocks: called twice, gives the values, float32 of any shape, in parts.
         count: 0 to the number of values.
     """
-    arrays = list(arrays)
     if count <= 0:
-        return 0.0
-    high = _histogram(bits >> 16 for bits in map(_magnitude_bits, arrays))
+        return np.float32(0)
+    high = _histogram(bits >> 16 for bits in map(_magnitude_bits, blocks()))
     prefix = int(np.searchsorted(np.cumsum(high), count))
     below = int(high[:prefix].sum())
-    low = _histogram(bits[bits >> 16 == prefix] & 0xFFFF for bits in map(_magnitude_bits, arrays))
+    low = _histogram(bits[bits >> 16 == prefix] & 0xFFFF for bits in map(_magnitude_bits, blocks()))
     suffix = int(np.searchsorted(np.cumsum(low), count - below))
     # The next float above the count-th smallest magnitude.
-    return float(np.uint32((prefix << 16) + suffix + 1).view(np.float32))
+    return np.uint32((prefix << 16) + suffix + 1).view(np.float32)
 
 
 def _magnitude_bits(array: np.ndarray) -> np.ndarray:
@@ -66,3 +183,59 @@ def _histogram(parts: Iterable[np.ndarray]) -> np.ndarray:
     for part in parts:
         counts += np.bincount(part, minlength=2**16)
     return counts
+
+
+class Pruning(keras.callbacks.Callback):
+    """Prunes while a model is fitted, when and as far as a schedule says; pruned weights stay zero.
+
+    For anybody's `fit`. On a `PrunedTraining` the step itself keeps the zeros; on any other model this callback does
+    after every batch, at the price of a mask for each kernel. What is zero when the fit begins stays zero as well, but
+    for kernels that are all zero: a fit can be taken up again.
+
+    Args:
+        threshold: a schedule of thresholds, for example TF-MOT's `PolynomialDecay(0, 0.01, 0, 1000)`: called with the
+            number of steps taken, gives whether to prune now and below what magnitude.
+        sparsity: or, a schedule of shares.
+        scope, layers: see `prune_model`.
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: Schedule | None = None,
+        sparsity: Schedule | None = None,
+        scope: str = "global",
+        layers: str = "*",
+    ):
+        super().__init__()
+        if (threshold is None) == (sparsity is None):
+            raise ValueError("give a schedule of thresholds or one of sparsities")
+        self._what, self._schedule = ("threshold", threshold) if threshold else ("sparsity", sparsity)
+        self._scope, self._layers = scope, layers
+        self._masks: Sequence[tuple] = ()
+
+    def on_train_begin(self, logs=None):
+        from tfplaces.compression.finetuning import PrunedTraining, SharedTraining
+
+        if isinstance(self.model, SharedTraining):
+            raise ValueError("the weights are shared already: prune before sharing")
+        self._step_keeps_zeros = isinstance(self.model, PrunedTraining)
+        self._pruned = self.model.model if self._step_keeps_zeros else self.model
+        self._keep_zeros()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # The optimizer's count goes on where an interrupted fit is taken up again.
+        should_prune, value = self._schedule(int(self.model.optimizer.iterations))
+        if bool(should_prune):
+            prune_model(self._pruned, **{self._what: float(value)}, scope=self._scope, layers=self._layers)
+            self._keep_zeros()
+
+    def on_train_batch_end(self, batch, logs=None):
+        for variable, mask in self._masks:
+            variable.assign(ops.where(mask, variable, 0.0))
+
+    def _keep_zeros(self) -> None:
+        if not self._step_keeps_zeros:
+            kernels = [kernel.variable for kernel in select_kernels(find_kernels(self._pruned), self._layers)]
+            masks = ((kernel, ops.not_equal(kernel, 0)) for kernel in kernels)
+            self._masks = [(kernel, mask) for kernel, mask in masks if bool(ops.any(mask))]

@@ -38,11 +38,14 @@ class PairMiner:
         if pairs < 2:
             raise ValueError(f"pairs={pairs}: at least 2, each other's negatives")
         self.images = Concatenation(dataset.database, dataset.queries)
-        self._rng = np.random.default_rng(seed)
+        self._seed = seed
         self._pairs = pairs
         self._labelled = dataset.database_places is not None
         database = len(dataset.database)
-        self._positives = {database + q: p for q, p in enumerate(dataset.positives) if len(p)}
+        queries = dataset.answerable()
+        self._positives = {database + q: dataset.others(q) for q in queries}
+        # What must not come in as another place, though it is no positive.
+        self._ignored = {database + q: dataset.ignored(q).tolist() for q in queries}
         if self._labelled:
             order = np.argsort(dataset.database_places, kind="stable")
             for place in np.split(order, np.flatnonzero(np.diff(dataset.database_places[order])) + 1):
@@ -51,7 +54,11 @@ class PairMiner:
         if len(self._positives) < 2:
             raise ValueError(f"{dataset.spec}: fewer than two queries have a positive, there is nothing to train on")
 
-    def epoch(self, describer: Describer, pool: int) -> Iterator[np.ndarray]:
+    def __len__(self) -> int:
+        """Queries of an epoch."""
+        return len(self._positives)
+
+    def epoch(self, describer: Describer, epoch: int, pool: int) -> Iterator[np.ndarray]:
         """One pass over the queries.
 
         A batch starts with a random query and takes, of a random pool of others, those nearest to it under the present
@@ -60,17 +67,19 @@ class PairMiner:
 
         Args:
             describer: the present network.
+            epoch: which pass it is, 0-based; the order depends on it and on the seed.
             pool: queries that a batch is chosen from; the more, the harder.
 
         Yields:
             int64 `[n, 2]`, query and positive, 2 <= n <= pairs.
         """
-        queries = self._rng.permutation(np.array(list(self._positives)))
+        rng = np.random.default_rng([self._seed, epoch])
+        queries = rng.permutation(np.array(list(self._positives)))
         for start in range(0, len(queries), QUERIES_PER_CACHE):
-            yield from self._batches(describer, queries[start : start + QUERIES_PER_CACHE], pool)
+            yield from self._batches(describer, queries[start : start + QUERIES_PER_CACHE], pool, rng)
 
-    def _batches(self, describer: Describer, queries: np.ndarray, pool: int) -> Iterator[np.ndarray]:
-        candidates = [self._rng.permutation(self._positives[q])[:MAX_POSITIVES] for q in queries]
+    def _batches(self, describer: Describer, queries: np.ndarray, pool: int, rng) -> Iterator[np.ndarray]:
+        candidates = [rng.permutation(self._positives[q])[:MAX_POSITIVES] for q in queries]
         needed = np.unique(np.concatenate([queries, *candidates]))
         descriptors = describe_images(describer, Subset(self.images, needed), "mining")
         row = {image: k for k, image in enumerate(needed)}
@@ -86,7 +95,8 @@ class PairMiner:
             batch, shown = [], set()
             for k in (first, *others[np.argsort(-near[first, others], kind="stable")]):
                 # Everything of the place: none of it may come in as another place.
-                place = {int(queries[k]), int(positives[k]), *self._positives[queries[k]].tolist()}
+                query = int(queries[k])
+                place = {query, *self._positives[query].tolist(), *self._ignored.get(query, ())}
                 if not shown & place and len(batch) < self._pairs:
                     batch.append(k)
                     shown |= place

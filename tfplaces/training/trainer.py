@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from tfplaces.datasets import Images, PlaceDataset, cached
 from tfplaces.evaluation import evaluate
 from tfplaces.losses import TripletRankingLoss
 from tfplaces.models.describer import KerasDescriber
+from tfplaces.training.fitting import Checkpoint, RatedAdam, fit_epochs
 from tfplaces.training.mining import PairMiner
 
 
@@ -26,6 +29,9 @@ def train(
     margin: float = 0.1,
     pairs: int = 16,
     seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint: Checkpoint | None = None,
+    keep_best: bool = True,
 ) -> list[float]:
     """Trains a model in place; ends with the weights of the epoch that had the best mAP on the validation set.
 
@@ -39,6 +45,9 @@ def train(
         margin: of the triplet loss, on squared distances.
         pairs: query and positive pairs in a batch, each the others' negatives.
         seed: of the order and of the sampling.
+        callbacks: of `fit`.
+        checkpoint: where the state is kept after every epoch; a call that finds it there goes on from it.
+        keep_best: whether to end with the best epoch, rather than with the last.
 
     Returns:
         mAP on the validation set before training and after each epoch, `[epochs + 1]`.
@@ -51,28 +60,66 @@ def train(
     describer = KerasDescriber(model)
     # Not the model itself: it would be saved with its optimizer.
     fitted = fitted or keras.Model(model.inputs, model.outputs)
-    fitted.compile(keras.optimizers.Adam(learning_rate), TripletRankingLoss(margin))
-    history = [evaluate(describer, validation).map]
-    best = fitted.get_weights()
-    for epoch in range(1, epochs + 1):
+    optimizer = RatedAdam(learning_rate, getattr(fitted, "rate_factors", None))
+    fitted.compile(optimizer, TripletRankingLoss(margin))
+    best: dict[str, np.ndarray] = {}
+
+    def batches(epoch: int) -> _Batches:
         # Hard negatives from the start keep a network from learning: the first epoch has random ones.
-        batches = list(miner.epoch(describer, pool=epoch * pairs))
-        fitted.fit(
-            _Batches(miner.images, describer.input_size, batches),
-            initial_epoch=epoch - 1,
-            epochs=epoch,
-            shuffle=False,
-            verbose=1 if sys.stderr.isatty() else 2,
-        )
+        return _Batches(miner.images, describer.input_size, list(miner.epoch(describer, epoch, (epoch + 1) * pairs)))
+
+    def judge(epoch: int, state: dict[str, Any]) -> dict[str, np.ndarray]:
+        best.update({name: value for name, value in state.items() if name.startswith("best")})
         if not all(np.all(np.isfinite(weights)) for weights in fitted.get_weights()):
-            fitted.set_weights(best)
+            if best:
+                _set_best(fitted, best)
             raise ValueError(f"training diverged in epoch {epoch}: lower the learning rate of {learning_rate:g}")
+        history = state.setdefault("history", [])
         history.append(evaluate(describer, validation).map)
-        print(f"epoch {epoch}/{epochs}: validation mAP {history[-1]:.1f}", file=sys.stderr)
-        if history[-1] >= max(history):
-            best = fitted.get_weights()
-    fitted.set_weights(best)
-    return history
+        if epoch:
+            print(f"epoch {epoch}/{epochs}: validation mAP {history[-1]:.1f}", file=sys.stderr)
+        if history[-1] >= max(history) or not keep_best:
+            best.update({f"best{i}": weights for i, weights in enumerate(fitted.get_weights())})
+        return best
+
+    state = fit_epochs(fitted, batches, epochs, callbacks=callbacks, checkpoint=checkpoint, after_epoch=judge)
+    _set_best(fitted, state)
+    return state["history"]
+
+
+def _set_best(fitted: keras.Model, state: Mapping[str, Any]) -> None:
+    fitted.set_weights([state[f"best{i}"] for i in range(len(fitted.get_weights()))])
+
+
+class TripletTuning:
+    """Fine-tuning for `compress` by triplets of places, the paper's; see `train` for the arguments.
+
+    Attributes:
+        model: what `compress` is to wrap: the network itself.
+        steps: of a fit, about.
+    """
+
+    def __init__(
+        self, model: keras.Model, dataset: PlaceDataset, validation: PlaceDataset, *, epochs: int, pairs: int = 16,
+        **options: Any,
+    ):  # fmt: skip
+        self.model = model
+        self._sets = cached(dataset), cached(validation)
+        self._options = {"epochs": epochs, "pairs": pairs, **options}
+        self.steps = epochs * -(-len(PairMiner(dataset, pairs)) // pairs)
+
+    def fit(
+        self,
+        fitted: keras.Model,
+        callbacks: Sequence[keras.callbacks.Callback],
+        checkpoint: Checkpoint | None,
+        keep_best: bool = True,
+    ) -> None:
+        """See `FineTuning`."""
+        train(
+            self.model, *self._sets, fitted=fitted, callbacks=callbacks, checkpoint=checkpoint, keep_best=keep_best,
+            **self._options,
+        )  # fmt: skip
 
 
 class _Batches(keras.utils.PyDataset):
