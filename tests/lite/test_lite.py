@@ -15,7 +15,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 import tfplaces
-from tfplaces.compression import compress
+from tfplaces.compression import Recipe, compress, save_places
 from tfplaces.datasets import Images, load_dataset
 from tfplaces.lite import PRECISIONS, LiteRTDescriber, convert, operators
 from tfplaces.lite import converter as converter_module
@@ -30,6 +30,7 @@ BOUNDS = {
     "float16": (0.999, 0.9995),
     "dynamic_int8": (0.93, 0.97),
     "mixed_int8": (0.93, 0.97),
+    "mixed_int4": (0.93, 0.97),
 }
 Convert = Callable[[str, int, str], Path]
 
@@ -167,11 +168,31 @@ def test_a_compressed_model_of_int8_is_the_compressed_model(images: np.ndarray, 
     """What the phone runs in float32 are exactly the shared weights."""
     keras.utils.set_random_seed(0)
     net = PlaceNet("squeezenet", clusters=4, input_size=SIZE, cut="fire2")
-    compress(net, bits=4, sparsity=0.5)
+    compress(net, Recipe(bits=4, sparsity=0.5))
     convert(net, tmp_path / "a.tflite", "float32")
     np.testing.assert_allclose(
         LiteRTDescriber(tmp_path / "a.tflite").describe(images), KerasDescriber(net).describe(images), atol=1e-4
     )
+
+
+def test_pruned_weights_are_zero_on_the_phone(tmp_path: Path) -> None:
+    """The constants of the file, sorted, are those of the network, with their zeros; from .places and .keras too."""
+    keras.utils.set_random_seed(0)
+    net = PlaceNet("squeezenet", clusters=4, whitening=5, input_size=SIZE, cut="fire2")
+    compressed = compress(net, Recipe(bits=5, sparsity=0.5, sparsity_scope="layer"))
+    save_places(tmp_path / "a.places", compressed)
+    net.save(tmp_path / "a.keras")
+    for source in ("a.places", "a.keras"):
+        loaded = tfplaces.load_model(tmp_path / source)
+        convert(loaded, tmp_path / "a.tflite", "float32")
+        graph = schema.ModelT.InitFromPackedBuf((tmp_path / "a.tflite").read_bytes())
+        buffers = [buffer.data for buffer in graph.buffers if buffer.data is not None and len(buffer.data) % 4 == 0]
+        constants = {np.sort(np.asarray(data, np.uint8).view(np.float32)).tobytes() for data in buffers}
+        for name in compressed.shared:
+            ours = next(v.numpy() for v in loaded.weights if v.path == name)
+            assert np.mean(ours == 0) >= 0.49
+            if "netvlad" not in name:  # its centroids go negated
+                assert np.sort(ours.ravel()).tobytes() in constants, name
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-PRECISIONS = ("float32", "float16", "dynamic_int8", "mixed_int8")
+PRECISIONS = ("float32", "float16", "dynamic_int8", "mixed_int8", "mixed_int4")
 _NAMES = {"LiteRTDescriber": "describer", "convert": "converter", "operators": "describer"}
 
 __all__ = ["PRECISIONS", "LiteRTDescriber", "convert", "operators"]

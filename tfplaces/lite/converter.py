@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
+import gc
 import io
 import os
 import re
+import shutil
+import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfplaces.compression import SharedKernel
 from tfplaces.datasets import Images, Subset, read_batches
 from tfplaces.files import replacing
 from tfplaces.lite import PRECISIONS
+from tfplaces.lite.ranges import activation_ranges
+from tfplaces.lite.weights import KernelTensor, Model, kernel_errors, locate_kernels, write_exactly, write_int4
 from tfplaces.models import PlaceNet
 
 # Images that activation ranges are taken from.
 CALIBRATION_IMAGES = 64
 # The last layers, by name; what else has weights is the backbone.
 _HEAD = ("image", "preprocessing", "netvlad", "whitening", "descriptor")
+# Whose activations are quantized beforehand, by ranges from calibration.
+STATIC = ("mixed_int8", "mixed_int4")
 
 
 def convert(
@@ -31,11 +42,16 @@ def convert(
     path: str | os.PathLike,
     precision: str = "mixed_int8",
     *,
+    shared: Mapping[str, SharedKernel] | None = None,
     calibration: Images | None = None,
-    input_size: tuple[int, int] | None = None,
+    input_size: tuple[int, int] | Literal["any"] | None = None,
+    batch: int = 1,
+    float_input: bool = False,
+    int8_output: bool = False,
+    descriptor_dim: int | None = None,
     seed: int = 0,
-) -> None:
-    """Writes a PlaceNet as a `.tflite`: input uint8 `[1, height, width, 3]`, RGB; output float32 `[1, dim]`.
+) -> dict[str, float]:
+    """Writes a PlaceNet as a `.tflite`: from RGB images `[batch, height, width, 3]` to descriptors `[batch, dim]`.
 
     Precisions:
 
@@ -44,68 +60,177 @@ def convert(
     - `dynamic_int8`: weights of 8 bits, activations quantized on the fly in every layer.
     - `mixed_int8`: the backbone in 8-bit integers throughout, by calibrated ranges; NetVLAD in float; the whitening
       with 8-bit weights.
+    - `mixed_int4`: as `mixed_int8`, but the whitening with 4-bit weights in blocks of 32 inputs that share a scale.
 
     Args:
         model: the network.
         path: the file to make or replace.
         precision: one of `PRECISIONS`.
-        calibration: images that `mixed_int8` takes its activation ranges from, up to 64 of them.
-        input_size: (height, width) in pixels; by default the model's.
+        shared: how the kernels are shared, by name, from a `.places` file. What is on the int8 grid is in the file
+            exactly as it is, wherever the precision holds it in 8 bits.
+        calibration: images that the activation ranges of the mixed precisions are taken from, up to 64 of them.
+        input_size: (height, width) in pixels; by default the model's. "any": the file's user resizes the input, and
+            ranges are those at the model's size.
+        batch: images at once.
+        float_input: float32 instead of uint8, both 0 to 255.
+        int8_output: int8 with a scale from calibration instead of float32.
+        descriptor_dim: keep only so many dimensions of the whitening, the first.
         seed: of the choice of calibration images.
 
+    Returns:
+        of each kernel, by name, ‖file − model‖ / ‖model‖; 0.0 where all weights are the model's, bit for bit.
+
     Raises:
-        ValueError: an unknown precision, or no calibration images where they are needed.
+        ValueError: an unknown precision, no calibration images where they are needed, more dimensions than the
+            whitening has, or weights that integers do not hold.
+        RuntimeError: the file does not hold the kernels exactly where it has to.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision}: one of {', '.join(PRECISIONS)}")
-    if precision == "mixed_int8" and not (calibration is not None and len(calibration)):
-        raise ValueError("mixed_int8 needs images to calibrate on: name some, or choose another precision")
-    input_size = input_size or model.input_size
-    with tempfile.TemporaryDirectory() as folder:
-        data = _convert_float(model, folder, input_size, half=precision == "float16")
-    if precision in ("dynamic_int8", "mixed_int8"):
-        data = _quantize(data, model, precision, calibration, input_size, seed)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(data)
+    if (precision in STATIC or int8_output) and not (calibration is not None and len(calibration)):
+        what = precision if precision in STATIC else "an int8 output"
+        raise ValueError(f"{what} needs images to calibrate on: name some, or choose another precision")
+    shared = shared or {}
+    if descriptor_dim is not None:
+        model, shared = _truncate(model, shared, descriptor_dim)
+    size = input_size or model.input_size
+    shape = (batch, None, None, 3) if size == "any" else (batch, *size, 3)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path)), prefix=".converting-") as folder:
+        floats = _convert_float(model, folder, shape, float_input)
+        if size == "any":
+            size = model.input_size
+            Model(np.memmap(floats, mode="r+")).set_input_shape((batch, *size, 3))
+        places = locate_kernels(model, np.memmap(floats, mode="r"))
+        result = os.path.join(folder, "result.tflite")
+        if precision == "float32" and not int8_output:
+            result = floats
+        else:
+            ranges = {}
+            if precision in STATIC or int8_output:
+                chosen = np.sort(np.random.default_rng(seed).permutation(len(calibration))[:CALIBRATION_IMAGES])
+                sample = Subset(calibration, chosen)
+                ranges = activation_ranges(floats, list(_full_batches(sample, size, batch)))
+            _quantize(floats, result, model, precision, ranges, int8_output)
+            file = np.memmap(result, mode="r+")
+            write_exactly(file, np.memmap(floats, mode="r"), places, shared)
+            write_int4(file, places)
+            file.flush()
+            del file
+        errors = kernel_errors(np.memmap(result, mode="r"), places)
+        _check_exact(errors, places, precision, shared)
+        with replacing(path) as temporary:
+            os.replace(result, temporary)
+    return errors
 
 
-def _convert_float(model: PlaceNet, folder: str, input_size: tuple[int, int], half: bool) -> bytes:
-    """TFLite with float weights, by way of a SavedModel: other ways leave the variables out or copy them twice."""
+def _truncate(
+    model: PlaceNet, shared: Mapping[str, SharedKernel], dim: int
+) -> tuple[PlaceNet, dict[str, SharedKernel]]:
+    """The network with the first dimensions of its whitening (Jégou and Chum, 2012), and its sharing."""
+    whitening = model.config["whitening"]
+    if not 1 <= dim <= whitening:
+        has = f"a whitening to {whitening} dimensions" if whitening else "no whitening"
+        raise ValueError(f"descriptor_dim={dim}: the network has {has}, of which the first can be kept")
+    shorter = PlaceNet(**{**model.config, "whitening": dim})
+    for ours, theirs in zip(shorter.weights, model.weights, strict=True):
+        ours.assign(theirs.numpy()[..., :dim] if "whitening" in ours.path else theirs)
+    shared = dict(shared)
+    if kernel := shared.get("whitening/kernel"):
+        shared["whitening/kernel"] = dataclasses.replace(
+            kernel, indices=np.ascontiguousarray(kernel.indices[:, :dim]), scales=kernel.scales[:dim]
+        )
+    return shorter, shared
+
+
+def _full_batches(images: Images, size: tuple[int, int], batch: int) -> Iterator[np.ndarray]:
+    """The images in batches of one size; the last is filled up with the first of it."""
+    for part in read_batches(images, size, batch_size=batch):
+        yield np.concatenate([part, part[np.zeros(batch - len(part), int)]])
+
+
+def _check_exact(
+    errors: Mapping[str, float], places: list[KernelTensor], precision: str, shared: Mapping[str, SharedKernel]
+) -> None:
+    """Raises RuntimeError where a kernel is not what it has to be: a promise that is checked on every file."""
+    for place in places:
+        name = place.kernel.name
+        on_grid = name in shared and shared[name].on_int8_grid
+        rounded = precision == "float16" or (precision == "mixed_int4" and name.startswith("whitening/"))
+        if errors[name] and (precision == "float32" or (on_grid and not rounded)):
+            raise RuntimeError(f"{name}: the file would not hold the compressed weights exactly; please report this")
+
+
+def _convert_float(model: PlaceNet, folder: str, shape: tuple[int | None, ...], float_input: bool) -> str:
+    """TFLite with float weights, by way of a SavedModel: other ways leave the variables out or copy them twice.
+
+    The converter runs in a process of its own, whose memory is not added to that of the model here.
+    """
+    image = tf.TensorSpec(shape, tf.float32 if float_input else tf.uint8, name="image")
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(
         "serve",
         lambda image: {"descriptor": model(tf.cast(image, tf.float32), training=False)},
-        input_signature=[tf.TensorSpec((1, *input_size, 3), tf.uint8, name="image")],
+        input_signature=[image],
     )
-    archive.write_out(folder, verbose=False)
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if half:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_types = [tf.float16]
-    return converter.convert()
+    saved, result = os.path.join(folder, "saved_model"), os.path.join(folder, "float32.tflite")
+    try:
+        archive.write_out(saved, verbose=False)
+    except tf.errors.ResourceExhaustedError as error:
+        if "No space left" not in error.message:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder) from None
+    del archive
+    gc.collect()
+    description = f"{model.config['backbone']}, NetVLAD{model.config['clusters']}, {model.descriptor_dim}-D descriptor"
+    run = subprocess.run(
+        [sys.executable, "-m", "tfplaces.lite.saved_model", saved, result, description, image.dtype.name],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    if run.returncode:
+        reason = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}; was there memory enough?"])[-1]
+        raise ValueError(f"the TFLite converter failed: {reason}")
+    shutil.rmtree(saved)
+    return result
 
 
 def _quantize(
-    data: bytes, model: PlaceNet, precision: str, calibration: Images | None, input_size: tuple[int, int], seed: int
-) -> bytes:
+    floats: str,
+    result: str,
+    model: PlaceNet,
+    precision: str,
+    ranges: Mapping[str, tuple[float, float]],
+    int8_output: bool,
+) -> None:
+    """Writes the quantized form of a float32 `.tflite`."""
     from ai_edge_quantizer import qtyping, quantizer
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
-    quantize = quantizer.Quantizer(data)
-    every = qtyping.TFLOperationName.ALL_SUPPORTED
-    if precision == "dynamic_int8":
-        quantize.add_dynamic_config(".*", every, num_bits=8)
-        return bytes(quantize.quantize(enable_progress_report=False).quantized_model)
-    quantize.add_static_config(backbone_pattern(model), every, activation_num_bits=8, weight_num_bits=8)
-    quantize.add_dynamic_config("/whitening", qtyping.TFLOperationName.FULLY_CONNECTED, num_bits=8)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(calibration))[:CALIBRATION_IMAGES])
-
-    # The quantizer goes through the samples more than once.
-    samples = [{"image": batch} for batch in read_batches(Subset(calibration, chosen), input_size, batch_size=1)]
+    every, dense = qtyping.TFLOperationName.ALL_SUPPORTED, qtyping.TFLOperationName.FULLY_CONNECTED
     with _quiet_quantizer():
-        ranges = quantize.calibrate({"serve": samples}, num_threads=os.cpu_count() or 1)
-        return bytes(quantize.quantize(ranges, enable_progress_report=False).quantized_model)
+        quantize = quantizer.Quantizer(floats)
+        if precision == "float16":
+            quantize.add_weight_only_config(".*", every, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
+        elif precision == "dynamic_int8":
+            quantize.add_dynamic_config(".*", every, num_bits=8)
+        elif precision in STATIC:
+            quantize.add_static_config(backbone_pattern(model), every, activation_num_bits=8, weight_num_bits=8)
+            bits, blocks = 8, qtyping.QuantGranularity.CHANNELWISE
+            if precision == "mixed_int4":
+                bits, blocks = 4, qtyping.QuantGranularity.BLOCKWISE_32
+            quantize.add_dynamic_config("/whitening", dense, num_bits=bits, granularity=blocks)
+        if int8_output:
+            output = qtyping.TFLOperationName.OUTPUT
+            quantize.add_static_config(".*", output, activation_num_bits=8, weight_num_bits=8)
+        found = {
+            name: {"min": np.full((1, 1), low, np.float32), "max": np.full((1, 1), high, np.float32)}
+            for name, (low, high) in ranges.items()
+        }
+        data = quantize.quantize(found, enable_progress_report=False).quantized_model
+    with open(result, "wb") as file:
+        file.write(data)
 
 
 @contextlib.contextmanager

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from tfplaces import coding
 from tfplaces.describers import check_images
 
 
 class LiteRTDescriber:
-    """Runs a `.tflite` from RGB images, 0 to 255, uint8 or float32, to descriptors.
+    """Runs a `.tflite` or `.tflpack` from RGB images, 0 to 255, uint8 or float32, to descriptors, float32 or int8.
 
     Args:
         path: the model.
-        input_size: (height, width) in pixels; needed for a model of resizable input, otherwise its own.
+        input_size: (height, width) in pixels, of a model of resizable input; by default the model's own.
         threads: of the interpreter.
 
     Raises:
@@ -35,49 +37,70 @@ class LiteRTDescriber:
                 "that size"
             )
         if height == -1:
-            if input_size is None:
+            batch, height, width = (int(s) for s in inputs[0]["shape"][:3])
+            if input_size is None and (height, width) == (1, 1):
                 raise ValueError(f"{name}: takes images of any size; give one, as in --input_size=224x320")
-            self._interpreter.resize_tensor_input(inputs[0]["index"], (1, *input_size, 3))
-            height, width = input_size
+            if input_size is not None:
+                height, width = input_size
+                self._interpreter.resize_tensor_input(inputs[0]["index"], (batch, height, width, 3))
         try:
             self._interpreter.allocate_tensors()
         except RuntimeError as error:
             raise ValueError(f"{name}: cannot be run, it may be damaged ({error})") from None
-        self._input, self._output = inputs[0], outputs[0]
-        if self._input["dtype"] not in (np.uint8, np.float32) or self._output["dtype"] != np.float32:
+        self._input, self._output = inputs[0], self._interpreter.get_output_details()[0]
+        if self._input["dtype"] not in (np.uint8, np.float32) or self._output["dtype"] not in (np.float32, np.int8):
             raise ValueError(
                 f"{name}: takes {self._input['dtype'].__name__} and gives {self._output['dtype'].__name__}; expected "
-                "uint8 or float32 images and float32 descriptors"
+                "uint8 or float32 images and float32 or int8 descriptors"
             )
+        self._batch = int(inputs[0]["shape"][0])
         self.input_size = (height, width)
-        self.descriptor_dim = int(np.prod(outputs[0]["shape"]))
+        self.descriptor_dim = int(np.prod(self._output["shape"])) // self._batch
 
     def describe(self, images: np.ndarray) -> np.ndarray:
-        """Describes images, uint8 `[n, height, width, 3]`, one by one, as float32 `[n, descriptor_dim]`."""
+        """Describes images, uint8 `[n, height, width, 3]`, as many at once as the model takes, as float32
+        `[n, descriptor_dim]`; integers are dequantized.
+        """
         check_images(images, self.input_size)
         out = np.empty((len(images), self.descriptor_dim), np.float32)
-        for k, image in enumerate(images):
-            self._interpreter.set_tensor(self._input["index"], image[None].astype(self._input["dtype"]))
+        batch = np.zeros((self._batch, *self.input_size, 3), self._input["dtype"])
+        scale, zero = self._output["quantization"]
+        for start in range(0, len(images), self._batch):
+            part = images[start : start + self._batch]
+            batch[: len(part)] = part
+            self._interpreter.set_tensor(self._input["index"], batch)
             self._interpreter.invoke()
-            out[k] = self._interpreter.get_tensor(self._output["index"]).reshape(-1)
+            found = self._interpreter.get_tensor(self._output["index"]).reshape(self._batch, -1)[: len(part)]
+            out[start : start + len(part)] = found if scale == 0 else (found.astype(np.float32) - zero) * scale
         return out
 
 
-def open_interpreter(path: str, threads: int = 1) -> Interpreter:
-    """A LiteRT interpreter of a `.tflite`, its tensors not yet allocated.
+def open_interpreter(path: str, threads: int = 1, keep_tensors: bool = False) -> Interpreter:
+    """A LiteRT interpreter of a `.tflite`, or of a `.tflpack` unpacked in memory; its tensors are not yet allocated.
+
+    Args:
+        path: the model.
+        threads: of the interpreter.
+        keep_tensors: all activations can be read after a run, which takes memory.
 
     Raises:
         ValueError: no such file, or not a TFLite model.
     """
     try:
-        with open(path, "rb") as file:
-            head = file.read(8)
+        if path.lower().endswith(".tflpack"):
+            model = {"model_content": coding.unpack_bytes(path)}
+        else:
+            with open(path, "rb") as file:
+                head = file.read(8)
+            if head[4:8] != b"TFL3":
+                raise ValueError(f"{path}: not a TFLite model")
+            model = {"model_path": path}
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
-    if head[4:8] != b"TFL3":
-        raise ValueError(f"{path}: not a TFLite model")
     try:
-        return Interpreter(path, num_threads=threads)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of that memory
+            return Interpreter(**model, num_threads=threads, experimental_preserve_all_tensors=keep_tensors)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: not a readable TFLite model ({error})") from None
 

@@ -1,0 +1,175 @@
+"""The weights that were evaluated are the weights that ship: kernels in `.tflite` files, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tfplaces.compression import Recipe, SharedKernel, compress, find_kernels
+from tfplaces.datasets import Images, load_dataset
+from tfplaces.lite import LiteRTDescriber, convert, converter
+from tfplaces.lite.weights import Model, _round_int4, _unpack_int4, kernel_errors, locate_kernels
+from tfplaces.models import PlaceNet
+from tfplaces.models.describer import KerasDescriber
+from tfplaces.training import initialize_netvlad
+
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope="module")
+def town() -> Images:
+    return load_dataset("toytown?places=6").database
+
+
+@pytest.fixture(scope="module")
+def images(town: Images) -> np.ndarray:
+    return np.stack([town.read(i, SIZE) for i in range(0, 24, 3)])
+
+
+@pytest.fixture(scope="module")
+def compressed(town: Images) -> Callable:
+    """A MobileNet of convolutions of every kind: 5 bits, pruned by a third; a channel of zeros, a block of zeros."""
+    keras.utils.set_random_seed(0)
+    model = PlaceNet("mobilenet_v1", clusters=4, whitening=8, input_size=SIZE, cut="conv_pw_2")
+    initialize_netvlad(model, [town], sharpness=1.0)
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        if variable.path.endswith("/bias"):
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+    first = model.get_layer("conv_pw_1").kernel
+    first.assign(np.where(np.arange(first.shape[-1]) == 3, 0, first.numpy()))
+    whitening = model.get_layer("whitening").kernel.numpy()
+    whitening[64:128] = 0
+    model.get_layer("whitening").kernel.assign(whitening)
+    return compress(model, Recipe(bits=5, sparsity=0.3, sparsity_scope="layer"))
+
+
+@pytest.fixture(scope="module")
+def files(compressed, town: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict]]:
+    folder = tmp_path_factory.mktemp("weights")
+    made = {}
+    for precision in ("float32", "float16", "dynamic_int8", "mixed_int8", "mixed_int4"):
+        path = folder / f"{precision}.tflite"
+        errors = convert(compressed.model, path, precision, shared=compressed.shared, calibration=town)
+        made[precision] = path, errors
+    return made
+
+
+@pytest.mark.parametrize("precision", ["float32", "dynamic_int8", "mixed_int8"])
+def test_every_kernel_is_exactly_the_compressed_one(files, compressed, precision: str) -> None:
+    """By the tool's own proof, and by reading the file without it: integers and scales of the shared kernels."""
+    path, errors = files[precision]
+    assert set(errors) == {kernel.name for kernel in find_kernels(compressed.model)} == set(compressed.shared)
+    assert set(errors.values()) == {0.0}
+    places = locate_kernels(compressed.model, files["float32"][0].read_bytes())
+    assert len({place.tensor for place in places}) == len(places)
+    lite, integers = Model(path.read_bytes()), 0
+    for place in places:
+        ours, constant = compressed.shared[place.kernel.name], lite.find(place.tensor)
+        stored = constant.values.transpose(np.argsort(place.axes))
+        if constant.values.dtype == np.int8:
+            integers += 1
+            np.testing.assert_array_equal(stored, ours.levels[ours.indices])
+            used = np.any(np.moveaxis(stored, ours.channel_axis, 0).reshape(len(ours.scales), -1), axis=1)
+            np.testing.assert_array_equal(constant.scales[used], ours.scales[used])
+            assert np.all(constant.scales > 1e-6) and (place.kernel.name != "conv_pw_1/kernel" or not used[3])
+        else:
+            np.testing.assert_array_equal(place.sign * stored, ours.weights())
+    assert integers == {"float32": 0, "dynamic_int8": 7, "mixed_int8": 6}[precision]
+
+
+def test_biases_are_within_half_a_step(files, compressed) -> None:
+    """Of the scale of their 32 bits, which is the input's times the kernel's."""
+    path, _ = files["mixed_int8"]
+    lite = Model(path.read_bytes())
+    seen = 0
+    for place in locate_kernels(compressed.model, files["float32"][0].read_bytes()):
+        (inputs,) = lite.users(place.tensor) or ([],)
+        if len(inputs) < 3 or lite.constant(inputs[2]).values.dtype != np.int32:
+            continue
+        bias, kernel = lite.constant(inputs[2]), lite.find(place.tensor)
+        np.testing.assert_allclose(bias.scales, lite.scale(inputs[0]) * kernel.scales, rtol=1e-6)
+        ours = compressed.model.get_layer(place.kernel.name.split("/")[0]).bias.numpy()
+        assert np.all(np.abs(bias.dequantized() - ours) <= 0.5001 * bias.scales)
+        seen += 1
+    assert seen == 5  # conv1, two depthwise, two pointwise
+
+
+def test_other_precisions_say_what_they_round(files) -> None:
+    _, errors = files["float16"]
+    assert all(0 < error < 2**-11 for name, error in errors.items() if name != "netvlad/centroids")
+    _, errors = files["mixed_int4"]
+    assert 0.01 < errors.pop("whitening/kernel") < 0.2 and set(errors.values()) == {0.0}
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "dynamic_int8", "mixed_int8", "mixed_int4"])
+def test_descriptors_are_near_those_of_keras(files, compressed, images: np.ndarray, precision: str) -> None:
+    ours = LiteRTDescriber(files[precision][0]).describe(images)
+    cosines = np.sum(ours * KerasDescriber(compressed.model).describe(images), axis=1)
+    assert cosines.min() > {"float32": 0.99999, "float16": 0.9999}.get(precision, 0.98)
+
+
+def test_the_proof_finds_a_single_wrong_weight(files, compressed) -> None:
+    places = locate_kernels(compressed.model, files["float32"][0].read_bytes())
+    data = bytearray(files["mixed_int8"][0].read_bytes())
+    for place in places:
+        values = Model(data).find(place.tensor).values
+        before = values.flat[5]
+        values.flat[5] = before + 1
+        errors = kernel_errors(data, places)
+        assert errors.pop(place.kernel.name) > 0 and set(errors.values()) == {0.0}
+        values.flat[5] = before
+
+
+def test_a_file_that_is_not_exact_is_not_written(compressed, town: Images, tmp_path: Path, monkeypatch) -> None:
+    """The quantizer's own integers are not those of the file."""
+    monkeypatch.setattr(converter, "write_exactly", lambda *_: None)
+    with pytest.raises(RuntimeError, match="would not hold the compressed weights exactly"):
+        convert(compressed.model, tmp_path / "a.tflite", shared=compressed.shared, calibration=town)
+    assert not any(tmp_path.iterdir())
+
+
+def test_levels_off_the_grid_are_rounded_and_said_to_be(town: Images, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    model = PlaceNet("squeezenet", clusters=2, input_size=SIZE, cut="fire2")
+    shared = compress(model, Recipe(bits=4, grid="none")).shared
+    errors = convert(model, tmp_path / "a.tflite", "dynamic_int8", shared=shared)
+    assert 0 < errors["fire2_squeeze1x1/kernel"] < 0.02
+
+
+def test_a_bias_that_integers_do_not_hold(compressed, town: Images, tmp_path: Path) -> None:
+    name = "conv_pw_1/kernel"
+    ours = compressed.shared[name]
+    tiny = SharedKernel(ours.levels, ours.indices, ours.scales * np.float32(1e-12), ours.channel_axis)
+    kernel = compressed.model.get_layer("conv_pw_1").kernel
+    before = kernel.numpy()
+    kernel.assign(tiny.weights())
+    try:
+        with pytest.raises(ValueError, match=r"conv_pw_1/kernel: the weights of channel \d+ are too small"):
+            convert(compressed.model, tmp_path / "a.tflite", shared={**compressed.shared, name: tiny}, calibration=town)
+    finally:
+        kernel.assign(before)
+    assert not any(tmp_path.iterdir())
+
+
+def test_int4_blocks() -> None:
+    """Never worse than the largest magnitude over 7, and a block of zeros is zeros with a scale that runtimes take."""
+    rng = np.random.default_rng(0)
+    blocks = (rng.standard_t(3, (500, 32)) * rng.uniform(1e-3, 1, (500, 1))).astype(np.float32)
+    blocks[7] = 0
+    integers, scales = _round_int4(blocks)
+    assert scales.dtype == np.float16 and np.all(scales > 0) and not np.any(integers[7])
+    assert np.abs(integers).max() <= 7
+    error = np.sum(np.square(integers * scales.astype(np.float32)[:, None] - blocks), axis=1)
+    plain = np.maximum(np.max(np.abs(blocks), axis=1) / 7, 2.0**-14).astype(np.float16).astype(np.float32)[:, None]
+    rounded = np.sum(np.square(np.clip(np.rint(blocks / plain), -7, 7) * plain - blocks), axis=1)
+    assert np.all(error <= rounded) and error.sum() < 0.95 * rounded.sum()
+
+
+def test_unpacking_int4() -> None:
+    """Two's complement, the lower four bits first: 0x8F is -1 and then -8."""
+    assert _unpack_int4(np.array([0x8F, 0x70], np.uint8)).tolist() == [-1, -8, 0, 7]

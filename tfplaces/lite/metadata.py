@@ -1,0 +1,162 @@
+"""TFLite Model Metadata: what a `.tflite` tells MediaPipe, and people, about its input and its output.
+
+The schema is metadata_schema.fbs of TFLite Support, the encoding https://flatbuffers.dev/internals.
+"""
+
+from __future__ import annotations
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfplaces.version import __version__
+
+# Name of the model's entry, and identifier of the flatbuffer that it leads to.
+ENTRY, IDENTIFIER = b"TFLITE_METADATA", b"M001"
+# The first version of the schema; it has all that is used here.
+_PARSER_VERSION = "1.0.0"
+# A buffer of more bytes is put behind the flatbuffer by the quantizer; there MediaPipe does not look, but crashes.
+_MOST_BYTES = 1023
+
+# Numbers of the fields in their tables; a union takes two, its type and its value.
+_MODEL_NAME, _MODEL_DESCRIPTION, _MODEL_VERSION, _MODEL_SUBGRAPHS, _MODEL_PARSER_VERSION = 0, 1, 2, 3, 7
+_SUBGRAPH_INPUTS, _SUBGRAPH_OUTPUTS = 2, 3
+_TENSOR_NAME, _TENSOR_DESCRIPTION, _TENSOR_CONTENT, _TENSOR_PROCESS_UNITS, _TENSOR_STATS = 0, 1, 3, 4, 5
+_CONTENT_TYPE, _CONTENT = 0, 1
+_IMAGE_COLOR_SPACE = 0
+_PROCESS_TYPE, _PROCESS = 0, 1
+_NORMALIZATION_MEAN, _NORMALIZATION_STD = 0, 1
+_STATS_MAX, _STATS_MIN = 0, 1
+
+# Values of enumerations and of the types of unions.
+_FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS, _RGB = 1, 2, 1, 1
+
+
+def with_metadata(data: bytes, *, description: str, float_input: bool) -> bytes:
+    """A `.tflite` from one RGB image to one descriptor, with metadata, which replace those it had.
+
+    The file stays as it is, byte for byte, behind a new root with the metadata: what it points to keeps its distance.
+    Takes the memory of the result and no more.
+
+    Args:
+        data: the model.
+        description: of the network, for people.
+        float_input: whether the image is float32, which MediaPipe takes only if told how to normalise it: not at all.
+
+    Raises:
+        ValueError: a description too long, or a model whose constants lie behind the flatbuffer, as after quantization:
+            they may not move.
+    """
+    metadata = _describe(description, float_input)
+    if (excess := len(metadata) - _MOST_BYTES) > 0:
+        raise ValueError(f"a description {excess} bytes too long for MediaPipe: {description[:40]}…")
+    model = schema.Model.GetRootAs(data)
+    buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
+    if any(buffer.Offset() > 1 for buffer in buffers):  # 0 and 1 say that there is no offset
+        raise ValueError("metadata go into a TFLite model before it is quantized: constants behind it may not move")
+    entries = [model.Metadata(i) for i in range(model.MetadataLength())]
+    builder = flatbuffers.Builder()
+
+    # What is in the file lies behind the end of all that the builder writes: at a negative distance from the end.
+    positions = [-buffer._tab.Pos for buffer in buffers]
+    index = next((entry.Buffer() for entry in entries if entry.Name() == ENTRY), len(buffers))
+    positions[index : index + 1] = [_buffer(builder, metadata)]
+    kept = [-entry._tab.Pos for entry in entries if entry.Name() != ENTRY]
+    buffers_vector = _vector(builder, positions)
+    entries_vector = _vector(builder, [*kept, _entry(builder, index)])
+
+    schema.ModelStart(builder)
+    schema.ModelAddVersion(builder, model.Version())
+    schema.ModelAddBuffers(builder, buffers_vector)
+    schema.ModelAddMetadata(builder, entries_vector)
+    for number, add in enumerate(_KEPT_FIELDS):
+        if add and (offset := model._tab.Offset(4 + 2 * number)):
+            add(builder, -model._tab.Indirect(model._tab.Pos + offset))
+    builder.Finish(schema.ModelEnd(builder), b"TFL3")
+    return b"".join((builder.Output(), data))
+
+
+# By number; None for those that are written anew.
+_KEPT_FIELDS = (
+    None,
+    schema.ModelAddOperatorCodes,
+    schema.ModelAddSubgraphs,
+    schema.ModelAddDescription,
+    None,
+    schema.ModelAddMetadataBuffer,
+    None,
+    schema.ModelAddSignatureDefs,
+    schema.ModelAddExternalBufferGroups,
+    schema.ModelAddExternalBuffers,
+)
+
+
+def _describe(description: str, float_input: bool) -> bytes:
+    """The metadata, a flatbuffer of their own."""
+    image = {
+        _TENSOR_NAME: "image",
+        _TENSOR_DESCRIPTION: "A photo, RGB, 0 to 255; preprocessing is inside the model.",
+        _TENSOR_CONTENT: {_CONTENT_TYPE: _IMAGE_PROPERTIES, _CONTENT: {_IMAGE_COLOR_SPACE: _RGB}},
+        _TENSOR_STATS: {_STATS_MAX: np.float32([255]), _STATS_MIN: np.float32([0])},
+    }
+    if float_input:
+        unchanged = {_NORMALIZATION_MEAN: np.float32([0]), _NORMALIZATION_STD: np.float32([1])}
+        image[_TENSOR_PROCESS_UNITS] = [{_PROCESS_TYPE: _NORMALIZATION_OPTIONS, _PROCESS: unchanged}]
+    descriptor = {
+        _TENSOR_NAME: "descriptor",
+        _TENSOR_DESCRIPTION: "Of unit length; photos of the same place have a large dot product.",
+        _TENSOR_CONTENT: {_CONTENT_TYPE: _FEATURE_PROPERTIES, _CONTENT: {}},
+    }
+    model = {
+        _MODEL_NAME: "tfplaces",
+        _MODEL_DESCRIPTION: description,
+        _MODEL_VERSION: __version__,
+        _MODEL_SUBGRAPHS: [{_SUBGRAPH_INPUTS: [image], _SUBGRAPH_OUTPUTS: [descriptor]}],
+        _MODEL_PARSER_VERSION: _PARSER_VERSION,
+    }
+    builder = flatbuffers.Builder()
+    builder.Finish(_write(builder, model), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _write(builder: flatbuffers.Builder, value: str | np.ndarray | list | dict) -> int:
+    """Writes a string, a vector of numbers, a vector of tables, or a table: its fields by number, bytes inside."""
+    if isinstance(value, str):
+        return builder.CreateString(value)
+    if isinstance(value, np.ndarray):
+        return builder.CreateNumpyVector(value)
+    if isinstance(value, list):
+        return _vector(builder, [_write(builder, item) for item in value])
+    places = {number: _write(builder, item) for number, item in value.items() if not isinstance(item, int)}
+    builder.StartObject(max(value, default=-1) + 1)
+    for number, item in value.items():
+        if isinstance(item, int):
+            builder.PrependUint8Slot(number, item, 0)
+        else:
+            builder.PrependUOffsetTRelativeSlot(number, places[number], 0)
+    return builder.EndObject()
+
+
+def _vector(builder: flatbuffers.Builder, places: list[int]) -> int:
+    builder.StartVector(4, len(places), 4)
+    for place in reversed(places):
+        builder.PrependUOffsetTRelative(place)
+    return builder.EndVector()
+
+
+def _buffer(builder: flatbuffers.Builder, data: bytes) -> int:
+    builder.StartVector(1, len(data), 16)  # so all that is written has whole 16 bytes: constants stay aligned
+    builder.head -= len(data)
+    builder.Bytes[builder.head : builder.head + len(data)] = data
+    vector = builder.EndVector()
+    schema.BufferStart(builder)
+    schema.BufferAddData(builder, vector)
+    return schema.BufferEnd(builder)
+
+
+def _entry(builder: flatbuffers.Builder, buffer: int) -> int:
+    name = builder.CreateString(ENTRY)
+    schema.MetadataStart(builder)
+    schema.MetadataAddName(builder, name)
+    schema.MetadataAddBuffer(builder, buffer)
+    return schema.MetadataEnd(builder)

@@ -1,0 +1,64 @@
+"""Ranges of activations, from images: those that 8 bits represent with the least error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tfplaces.lite.describer import open_interpreter
+from tfplaces.progress import progress
+
+# Bins of a tensor's histogram, and the shares of its whole range that are tried.
+_BINS = 2048
+_SHARES = np.linspace(1.0, 0.2, 81)
+
+
+def activation_ranges(path: str | os.PathLike, images: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
+    """The range (least, largest) of each activation that 255 steps over it represent with the least squared error.
+
+    A wide range makes coarse steps, a narrow one clips. Zero is always within.
+
+    Args:
+        path: a float32 `.tflite`.
+        images: inputs of the model.
+    """
+    runner = open_interpreter(os.fspath(path), os.cpu_count() or 1, keep_tensors=True)
+    runner.allocate_tensors()
+    (image,) = runner.get_input_details()
+
+    def activations() -> Iterator[tuple[str, np.ndarray]]:
+        for batch in images:
+            runner.set_tensor(image["index"], batch.astype(image["dtype"]))
+            runner.invoke()
+            for index in computed:
+                yield details[index]["name"], runner.get_tensor(index)
+            bar.update()
+
+    details = {detail["index"]: detail for detail in runner.get_tensor_details()}
+    outputs = {int(index) for op in runner._get_ops_details() for index in op["outputs"]}
+    computed = sorted(i for i in outputs & set(details) if details[i]["dtype"] == np.float32)
+    extremes: dict[str, tuple[float, float]] = {}
+    with progress(2 * len(images), "ranges", "image") as bar:
+        for name, values in activations():
+            low, high = extremes.get(name, (0.0, 0.0))
+            extremes[name] = min(low, float(np.min(values))), max(high, float(np.max(values)))
+        counts = {name: np.zeros(_BINS, np.int64) for name in extremes}
+        for name, values in activations():
+            low, high = extremes[name]
+            bins = (values.reshape(-1) - low) * (_BINS / max(high - low, 1e-30))
+            counts[name] += np.bincount(np.minimum(bins.astype(np.int32), _BINS - 1), minlength=_BINS)
+    return {name: _narrowed(counts[name], *extremes[name]) for name in extremes}
+
+
+def _narrowed(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """The share of a range, towards zero, of least squared error for values of this histogram."""
+    values = low + (np.arange(_BINS) + 0.5) * ((high - low) / _BINS)
+    errors = []
+    for share in _SHARES:
+        clipped = values - np.clip(values, share * low, share * high)
+        step = share * (high - low) / 255
+        errors.append(np.dot(counts, np.where(clipped == 0, step * step / 12, np.square(clipped))))
+    share = float(_SHARES[np.argmin(errors)])
+    return share * low, share * high
