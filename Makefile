@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-slow lint format clean
+.PHONY: quickstart test test-slow test-mediapipe lint format clean
 
 # The main job: train, compress, convert and evaluate on a generated town; then open quickstart/report.html.
 quickstart: .venv/installed
@@ -14,6 +14,10 @@ test: lint
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
+
+# MediaPipe needs another absl than TF-MOT, hence an environment of its own.
+test-mediapipe: .venv/installed .venv-mediapipe/installed
+	TFPLACES_MEDIAPIPE=.venv-mediapipe/bin/python $(BIN)/python -m pytest tests/lite/test_mediapipe.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -29,5 +33,11 @@ format: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
+.venv-mediapipe/installed:
+	$(PYTHON) -m venv .venv-mediapipe
+	.venv-mediapipe/bin/python -m pip install --quiet --upgrade pip
+	.venv-mediapipe/bin/python -m pip install --quiet "mediapipe<2"
+	touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-mediapipe build dist *.egg-info

@@ -16,6 +16,7 @@ HEAVY = ("tensorflow", "keras", "sklearn", "scipy", "PIL", "matplotlib")
         ("import tfplaces", (*HEAVY, "numpy")),
         ("import tfplaces; dir(tfplaces); tfplaces.__version__", (*HEAVY, "numpy")),
         ("import tfplaces.coding", HEAVY),
+        ("import tfplaces.coding", ("ai_edge_litert", "flatbuffers", "absl", "tqdm")),
         ("import tfplaces.describers, tfplaces.metrics, tfplaces.retrieval", HEAVY),
         ("import tfplaces; tfplaces.load_dataset; tfplaces.evaluate", ("tensorflow", "keras")),
     ],

@@ -34,18 +34,18 @@ class Describer(Protocol):
 
 
 def load_describer(path: str | os.PathLike, input_size: tuple[int, int] | None = None, threads: int = 1) -> Describer:
-    """Opens a `.keras`, `.places` or `.tflite` file as a describer.
+    """Opens a `.keras`, `.places`, `.tflite` or `.tflpack` file as a describer.
 
     Args:
         path: the model.
-        input_size: (height, width) in pixels instead of the one stored in the model. A `.tflite` of fixed size takes
-            no other.
-        threads: threads of a `.tflite`; Keras uses all there are.
+        input_size: (height, width) in pixels instead of the one stored in the model. A TFLite model of fixed
+            size takes no other.
+        threads: threads of a TFLite model; Keras uses all there are.
 
     Raises:
         ValueError: the file is missing or is no place-recognition model, or it cannot take that input size.
     """
-    if os.fspath(path).lower().endswith(".tflite"):
+    if os.fspath(path).lower().endswith((".tflite", ".tflpack")):
         from tfplaces.lite.describer import LiteRTDescriber
 
         return LiteRTDescriber(path, input_size, threads)

@@ -22,7 +22,8 @@ class Evaluation:
 
     Attributes:
         map: mean average precision by `protocol`, 0 to 100.
-        recall: for each N of 1, 5, 10 the percentage of queries with a positive among the N nearest.
+        recall: for each N of 1, 5, 10 the percentage of queries with a positive among the N nearest, junk and the
+            query's own image not counted.
         protocol: the rule of average precision, a key of `tfplaces.metrics.PROTOCOLS`.
         queries: queries that have positives; the means are over these.
         database: database images.
@@ -80,7 +81,7 @@ def evaluate(describer: Describer, dataset: PlaceDataset) -> Evaluation:
 
 def check_positives(dataset: PlaceDataset) -> None:
     """Raises ValueError unless some query has a positive."""
-    if not any(len(p) for p in dataset.positives):
+    if not dataset.answerable():
         raise ValueError(f"{dataset.spec}: no query has a positive in the database, there is nothing to evaluate")
 
 
@@ -99,12 +100,13 @@ def score(dataset: PlaceDataset, queries: np.ndarray, database: np.ndarray) -> E
     precision, first_hit = [], []
     average_precision = PROTOCOLS[dataset.protocol]
     position = np.empty(len(database), np.int64)
-    for order, positives in zip(rank(queries, database), dataset.positives, strict=True):
-        if len(positives):
+    for q, order in enumerate(rank(queries, database)):
+        others = dataset.others(q)
+        if len(others):
             position[order] = np.arange(len(order))
-            ranks = np.sort(position[positives])
-            precision.append(average_precision(ranks))
-            first_hit.append(ranks[0])
+            junk = [] if dataset.junk is None else position[dataset.junk[q]]
+            precision.append(average_precision(_ranks_without(junk, position[dataset.positives[q]])))
+            first_hit.append(_ranks_without(position[dataset.ignored(q)], position[others])[0])
     hits = np.array(first_hit)
     return Evaluation(
         map=100 * float(np.mean(precision)),
@@ -114,3 +116,9 @@ def score(dataset: PlaceDataset, queries: np.ndarray, database: np.ndarray) -> E
         database=len(database),
         skipped_queries=len(queries) - len(hits),
     )
+
+
+def _ranks_without(skipped: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """The ranks, ascending, once those that are skipped are taken out of the list."""
+    ranks = np.sort(ranks)
+    return ranks - np.searchsorted(np.sort(skipped), ranks)

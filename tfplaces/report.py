@@ -26,7 +26,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, StrMethodFo
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from tfplaces.files import write_text
+from tfplaces.files import replacing, write_text
 
 # Photographs are embedded with at most this many pixels a side: twice as many as the page shows.
 _THUMBNAIL = 360
@@ -104,8 +104,17 @@ def format_table(rows: list[dict]) -> str:
     Args:
         rows: as for `write_report`.
     """
-    columns = [["name", *(row["name"].replace("|", "\\|") for row in rows)]]
-    columns += [[column.head, *column.texts(rows)] for column in _COLUMNS]
+    names = ["name", *(row["name"] for row in rows)]
+    return markdown_table([names, *([column.head, *column.texts(rows)] for column in _COLUMNS)])
+
+
+def markdown_table(columns: list[list[str]]) -> str:
+    """Columns, each with its head first, as a Markdown table that is aligned as plain text too; the first to the left.
+
+    Args:
+        columns: all of the same length.
+    """
+    columns = [[cell.replace("|", "\\|") for cell in column] for column in columns]
     widths = [max(4, *map(len, column)) for column in columns]
     lines = [
         " | ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])])
@@ -269,6 +278,59 @@ def _size_plot(rows: list[dict]) -> str:
     axes.scatter(sizes, scores, s=42, c=colours, linewidth=0, zorder=3, clip_on=False)
     _label_points(axes, list(zip(sizes, scores, strict=True)), [_printable(row["name"]) for row in rows], base)
     return _svg(figure, f"File size in megabytes against mAP of {len(rows)} networks; the numbers are in the table.")
+
+
+# The page's colours in its light mode, for a picture that stands alone.
+_LIGHT = {_INK: "#1b2026", _MUTED: "#626a74", _LINE: "#e2e5e9", _ACCENT: "#2a6db5"}
+# The first series of points is what the others are compared with.
+_SERIES_COLOURS = (_LIGHT[_MUTED], "#c43d36", _LIGHT[_ACCENT])
+
+
+def write_drop_plot(path: str, panels: dict[str, dict[str, dict[str, list[tuple[str, float, float]]]]]) -> None:
+    """Draws size against drop of mAP as a PNG, a panel for each network.
+
+    Args:
+        path: the PNG file.
+        panels: by title; in each up to three series by name, the first the one to compare with; in each of these up to
+            two lines by name, which may be empty; of each point its label, megabytes and points of mAP lost.
+    """
+    style = {key: _LIGHT.get(value, value) for key, value in _PLOT_STYLE.items()}
+    with matplotlib.rc_context({**style, "font.size": 15}):
+        figure = _figure(760 * len(panels), 640)
+        left, right = 0.09 / len(panels), 1 - 0.02 / len(panels)
+        figure.subplots_adjust(left=left, right=right, bottom=0.21, top=0.93, wspace=0.13)
+        for k, (title, series) in enumerate(panels.items(), 1):
+            _drop_panel(figure.add_subplot(1, len(panels), k), title, series)
+        lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
+        handles = [line for label, line in lines.items() if not label.startswith("_")]
+        figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, facecolor="white")
+
+
+def _drop_panel(axes: Axes, title: str, series: dict[str, dict[str, list[tuple[str, float, float]]]]) -> None:
+    axes.set_title(title, loc="left", fontsize=17)
+    axes.set(xscale="log", xlabel="MB (log scale); labels: threshold", ylabel="mAP lost, points, mean of the data sets")
+    axes.axhline(0, color=_LIGHT[_MUTED], linewidth=1, linestyle=(0, (4, 3)))
+    points = []
+    for (name, lines), colour in zip(series.items(), _SERIES_COLOURS, strict=False):
+        face = "white" if colour == _SERIES_COLOURS[0] else colour
+        for (line, values), marker in zip(lines.items(), "os", strict=False):
+            if values:
+                _, sizes, drops = zip(*values, strict=True)
+                style = {"color": colour, "marker": marker, "markersize": 9, "markerfacecolor": face}
+                axes.plot(sizes, drops, linewidth=1.2, label=f"{name}, {line}", **style)
+                axes.plot(sizes, drops, linestyle="", zorder=4, **style)  # above the lines that lead to labels
+            points += values
+    axes.margins(0.12, 0.12)
+    axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"))
+    axes.minorticks_off()
+    axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    axes.tick_params(length=0)
+    axes.grid(color=_LIGHT[_LINE], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.autoscale_view()
+    _label_points(axes, [(size, drop) for _, size, drop in points], [label for label, _, _ in points], 0)
 
 
 # Where the name of a point may stand, best first: nearer, then above, below, beside, across. A line leads to a far one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -12,9 +13,10 @@ from absl import flags
 
 from tfplaces.version import __version__
 
-# Exit codes: a user's mistake, and Ctrl-C as shells know it.
+# Exit codes: a user's mistake, and Ctrl-C and a kill as shells know them.
 USER_ERROR = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def run(
@@ -33,6 +35,8 @@ def run(
     With the environment variable TFPLACES_DEBUG set, errors are raised and native logs shown.
     """
     argv = sys.argv if argv is None else argv
+    # As Ctrl-C does, a kill goes through the clean-up of temporary files.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     debug = bool(os.environ.get("TFPLACES_DEBUG"))
     program = os.path.splitext(os.path.basename(argv[0]))[0]
     values = flags.FlagValues()

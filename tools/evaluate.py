@@ -13,7 +13,9 @@ from tfplaces.tools import entry
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("model", None, "A .keras, .places or .tflite file.", required=True, flag_values=values)
+    flags.DEFINE_string(
+        "model", None, "A .keras, .places, .tflite or .tflpack file.", required=True, flag_values=values
+    )
     flags.DEFINE_string("dataset", None, "Data set, KIND[:PATH][?key=value].", required=True, flag_values=values)
     flags.DEFINE_string("json", None, "Write the scores here as well.", flag_values=values)
     flags.DEFINE_string("input_size", None, "HEIGHTxWIDTH, instead of the model's own.", flag_values=values)
@@ -22,7 +24,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(args: flags.FlagValues) -> None:
     if args.json:
         entry.check_output(args.json, args.overwrite)
-    entry.check_model(args.model, ".keras", ".places", ".tflite")
+    entry.check_model(args.model, ".keras", ".places", ".tflite", ".tflpack")
     input_size = entry.size(args.input_size)
 
     from tfplaces.datasets import load_dataset

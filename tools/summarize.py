@@ -1,6 +1,7 @@
-"""Prints a network by layer: output shape, parameters and multiply-adds.
+"""Prints a network by layer: output shape, parameters and multiply-adds; of a .places file what each layer takes in it.
 
 tfplaces-summarize --backbone=alexnet --clusters=64 --whitening=4096 --input_size=227x227
+tfplaces-summarize --model=run/model.places
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ def main(args: flags.FlagValues) -> None:
     if args.model:
         entry.check_model(args.model, ".keras", ".places")
     input_size = entry.size(args.input_size)
+    if args.model and args.model.lower().endswith(".places"):
+        if input_size:
+            raise ValueError("--input_size changes nothing in a .places file: its layers are listed by their bytes")
+        return _summarize_places(args.model, args.json)
 
     from tfplaces.files import write_json
     from tfplaces.models import PlaceNet
@@ -55,6 +60,40 @@ def main(args: flags.FlagValues) -> None:
         layers = [dataclasses.asdict(row) for row in rows]
         write_json(args.json, {"layers": layers, "parameters": parameters, "multiply_adds": multiply_adds,
                                "float32_bytes": 4 * parameters})  # fmt: skip
+
+
+def _summarize_places(path: str, json: str | None) -> None:
+    from tfplaces.compression.statistics import places_statistics
+    from tfplaces.files import write_json
+
+    statistics = places_statistics(path)
+    total, net = statistics.total, statistics.place_net
+    width = max(len(row.name) for row in [*statistics.layers, total])
+    head = f"{'layer':<{width}} {'parameters':>13} {'pruned %':>9} {'bits':>5} {'bits/param':>10} {'bytes':>12}"
+    print(f"{head} {'entropy bytes':>13} {'file %':>7}")
+    for row in [*statistics.layers, total]:
+        print(
+            f"{row.name:<{width}} {row.parameters:>13,} {row.pruned:>9.2f} {row.bits:>5.2f} "
+            f"{row.bits_per_parameter:>10.3f} {row.file_bytes:>12,} {row.entropy_bytes:>13,} {row.share:>7.2f}"
+        )
+    whitening = f", whitening to {net['whitening']}" if net["whitening"] else ""
+    height, width = net["input_size"]
+    print()
+    print(f"network: {net['backbone']} up to {net['cut']}, NetVLAD of {net['clusters']}{whitening}, {height}x{width}")
+    print(
+        f"size:    {total.file_bytes / 1e6:.3f} MB, of which {statistics.container_bytes:,} bytes are header; "
+        f"{4 * total.parameters / 1e6:.3f} MB as float32, ratio {statistics.ratio:.1f}"
+    )
+    made = [f"{_plain(key)} {_plain(value)}" for key, value in statistics.provenance.items() if value is not None]
+    print(f"made by: {', '.join(made) or 'not known'}")
+    if json:
+        write_json(json, statistics.to_json())
+
+
+def _plain(value: object) -> str:
+    """What stands in a stranger's file, as one line that a terminal cannot be commanded by."""
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def run(argv: list[str] | None = None) -> None:

@@ -61,14 +61,16 @@ def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamesp
     """The chain: the paths of each tool's result and what it exited with."""
     folder = tmp_path_factory.mktemp("made")
     paths = SimpleNamespace(
-        keras=folder / "run" / "model.keras", places=folder / "m.places", tflite=folder / "m.tflite", codes=[]
-    )
+        keras=folder / "run" / "model.keras", places=folder / "m.places", tflite=folder / "m.tflite",
+        tflpack=folder / "m.tflpack", codes=[],
+    )  # fmt: skip
     data = f"folder:{photos}"
     small = ["--backbone=squeezenet", "--cut=fire2", "--input_size=48x64", "--clusters=4", "--whitening=6"]
     paths.codes += [
         run_tool("train", f"--dataset={data}", f"--output={folder}/run", "--epochs=0", *small),
         run_tool("compress", f"--model={paths.keras}", f"--output={paths.places}", "--sparsity=0.4", "--bits=5"),
         run_tool("convert", f"--model={paths.places}", f"--output={paths.tflite}", f"--calibration={data}"),
+        run_tool("pack", f"--model={paths.tflite}", f"--output={paths.tflpack}"),
     ]
     return paths
 
@@ -79,7 +81,7 @@ def bad_models(made: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) 
     import keras
 
     folder = tmp_path_factory.mktemp("bad")
-    for ending in ("keras", "places", "tflite"):
+    for ending in ("keras", "places", "tflite", "tflpack"):
         (folder / f"garbage.{ending}").write_bytes(b"TFL3TFL3 not a model" * 50)
         data = getattr(made, ending).read_bytes()
         (folder / f"truncated.{ending}").write_bytes(data[: len(data) // 2])

@@ -15,7 +15,7 @@ from tfplaces.tools import entry
 
 ROOT = Path(__file__).parents[2]
 ALL = sorted(p.stem for p in (ROOT / "tools").glob("*.py") if p.stem not in ("__init__", "entry"))
-TOOLS = ("train", "compress", "convert", "evaluate", "summarize")
+TOOLS = ("train", "compress", "convert", "evaluate", "summarize", "benchmark", "reproduce", "pack")
 
 
 def test_every_tool_has_a_console_command_and_a_name_of_its_own() -> None:
@@ -90,14 +90,55 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
         "evaluate", ["--model={tflite}", "--dataset={data}", "--input_size=32x32"], "takes images of 48x64 only",
     ),
     "no folder for json": ("evaluate", ["--model={tflite}", "--dataset={data}", "--json=no/a.json"], "does not exist"),
+    "no model to pack": ("pack", ["--output=m.tflpack"], "--model"),
+    "missing model to pack": ("pack", ["--model=no.tflite", "--output=m.tflpack"], "no.tflite: no such model file"),
+    "tflpack ending": ("pack", ["--model={tflite}", "--output=m.zip"], "what is packed is named .tflpack"),
+    "tflite ending of unpacked": (
+        "pack", ["--unpack", "--model={bad}/empty.tflpack", "--output=m.tflpack"], "what is unpacked is named .tflite",
+    ),
+    "places to pack": ("pack", ["--model={bad}/empty.places", "--output=m.tflpack"], "empty.places: not a model"),
+    "tflite to unpack": ("pack", ["--unpack", "--model={tflite}", "--output=a.tflite"], "m.tflite: not a model"),
+    **{
+        f"{name}.tflite to pack": ("pack", [f"--model={{bad}}/{name}.tflite", "--output=m.tflpack"], f"{name}.tflite: ")
+        for name in ("garbage", "truncated", "empty")
+    },
+    **{
+        f"{name}.tflpack to unpack": (
+            "pack", ["--unpack", f"--model={{bad}}/{name}.tflpack", "--output=a.tflite"], f"{name}.tflpack: ",
+        )
+        for name in ("garbage", "truncated", "empty")
+    },
+    "garbage tflpack": ("evaluate", ["--model={bad}/garbage.tflpack", "--dataset={data}"], "not a .tflpack file"),
+    "nothing to measure": ("benchmark", [], "--models=FILES or --what=coding or --what=network"),
+    "two to measure": ("benchmark", ["--models={tflite}", "--what=coding"], "one of them"),
+    "threads of coding": ("benchmark", ["--what=coding", "--threads=1"], "--threads goes with --models, not with"),
+    "size of a network": ("benchmark", ["--what=network", "--input_size=8x8"], "--input_size goes with --models"),
+    "symbols of models": ("benchmark", ["--models={tflite}", "--symbols=9999"], "--symbols goes with --what=coding"),
+    **{
+        f"threads {text}": ("benchmark", ["--models={tflite}", f"--threads={text}"], f"--threads={text}: expected")
+        for text in ("0", "1,", "two", "-1", "65", "²")
+    },
+    "missing model to measure": ("benchmark", ["--models={tflite},no.keras"], "no.keras: no such model file"),
+    "a text to measure": ("benchmark", ["--models={tflite},{bad}/notes.txt"], "notes.txt: not a model"),
+    "garbage to measure": ("benchmark", ["--models={model},{bad}/garbage.tflite"], "not a readable TFLite model"),
+    "truncated to measure": ("benchmark", ["--models={model},{bad}/truncated.tflpack"], "truncated.tflpack"),
+    "other size to measure": (
+        "benchmark", ["--models={model},{tflite}", "--input_size=32x32"], "takes images of 48x64 only",
+    ),
+    "no folder for models": ("benchmark", ["--models={tflite}", "--json=no/a.json"], "does not exist"),
+    "unknown to measure": ("benchmark", ["--what=speed"], "--what=speed"),
+    "no folder for tables": ("benchmark", ["--what=coding", "--json=no/a.json"], "does not exist"),
     "no folder": ("compress", ["--model={model}", "--output=no/m.places"], "does not exist"),
     **{
-        f"size {text}": (tool, [*arguments, f"--input_size={text}"], f"--input_size={text}: expected HEIGHTxWIDTH")
+        f"size {text} to {tool}": (
+            tool, [*arguments, f"--input_size={text}"], f"--input_size={text}: expected HEIGHTxWIDTH",
+        )
         for tool, arguments in {
             "train": ["--dataset={data}", "--output=run"],
             "convert": ["--model={model}", "--output=m.tflite", "--calibration={data}"],
             "evaluate": ["--model={model}", "--dataset={data}"],
             "summarize": ["--model={model}"],
+            "benchmark": ["--models={model}"],
         }.items()
         for text in ("224", "0x5", "-1x5", "axb", "9000x9", "1x2x3", "x", "²x5")
     },
@@ -128,6 +169,8 @@ LATE: dict[str, tuple[str, list[str], str]] = {
             "renamed.keras", "renamed.places", "dense.keras",
         )
     },
+    "renamed.places to measure": ("benchmark", ["--models={tflite},{bad}/renamed.places"], "renamed.places"),
+    "dense.keras to measure": ("benchmark", ["--models={bad}/dense.keras,{tflite}", "--json=b.json"], "dense.keras"),
     "conv.keras to compress": (
         "compress", ["--model={bad}/conv.keras", "--output=m.places"], "conv.keras: holds a Sequential, not a PlaceNet",
     ),
@@ -168,6 +211,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, run, made, bad_m
         ("convert", "m.tflite", ["--model={model}", "--output=m.tflite", "--calibration={data}"]),
         ("evaluate", "s.json", ["--model={model}", "--dataset={data}", "--json=s.json"]),
         ("summarize", "s.json", ["--model={model}", "--json=s.json"]),
+        ("pack", "m.tflpack", ["--model={tflite}", "--output=m.tflpack"]),
+        ("benchmark", "b.json", ["--models={tflite}", "--json=b.json"]),
     ],
 )
 def test_an_output_that_exists_is_refused_and_untouched(tool, name, arguments, run, made, bad_models, photos, here):
@@ -185,11 +230,12 @@ def test_a_failure_with_overwrite_keeps_what_was_there(run, made, bad_models: Pa
         ("compress", "m.places", ["--model={bad}/dense.keras", "--output=m.places"]),
         ("convert", "m.tflite", ["--model={bad}/dense.keras", "--output=m.tflite", "--precision=float32"]),
         ("evaluate", "s.json", ["--model={bad}/garbage.tflite", "--dataset={data}", "--json=s.json"]),
+        ("pack", "m.tflpack", ["--model={bad}/truncated.tflite", "--output=m.tflpack"]),
     ):
         (here / name).write_bytes(b"before")
         assert run(tool, *fill(arguments, made, bad_models, photos), "--overwrite")[0] == 2
         assert (here / name).read_bytes() == b"before"
-    assert sorted(os.listdir(here)) == ["m.places", "m.tflite", "s.json"]
+    assert sorted(os.listdir(here)) == ["m.places", "m.tflite", "m.tflpack", "s.json"]
 
 
 EARLY_SCRIPT = """

@@ -1,0 +1,76 @@
+"""Models side by side: latency, memory and bytes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from tfplaces import coding
+from tfplaces.cost import measure_latency, measure_memory
+from tfplaces.describers import load_describer
+from tfplaces.progress import progress
+
+
+def measure_models(
+    paths: Sequence[str], input_size: tuple[int, int] | None = None, threads: Sequence[int] = (1,)
+) -> list[dict]:
+    """Measures models beside the first of them.
+
+    Args:
+        paths: `.keras`, `.places`, `.tflite` and `.tflpack` files.
+        input_size: (height, width) in pixels, instead of each model's own.
+        threads: numbers of threads to measure latency with; memory is measured with the first.
+
+    Returns:
+        a row for each model: `model`, its path from the folder that holds all of them; `input_size`; `latency`, for
+        each number of `threads` the median `ms`, the `ratio` to the first model and the number of `rounds`; `memory`,
+        bytes, as `tfplaces.cost.Memory`, None elsewhere than on Linux; `file_bytes`; `packed_bytes`, what a `.tflite`
+        takes as a `.tflpack`, and compressed files as they are; None for a `.keras`.
+
+    Raises:
+        ValueError: a model cannot be opened; known before anything that takes long.
+    """
+    for path in paths:
+        if path.lower().endswith((".tflite", ".tflpack")):
+            load_describer(path, input_size)  # opened in a moment; to be known before TensorFlow's minutes
+    memory = []
+    with progress(len(paths), "memory", "model") as bar:
+        for path in paths:
+            memory.append(measure_memory(path, input_size, threads[0]))
+            bar.update()
+    packed = {path: _packed_bytes(path) for path in dict.fromkeys(paths)}
+    latencies = [measure_latency(paths, input_size, count) for count in threads]
+    folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    rows = []
+    for path, taken, *found in zip(paths, memory, *latencies, strict=True):
+        rows.append(
+            {
+                "model": os.path.relpath(path, folder),
+                "input_size": found[0].input_size,
+                "latency": [
+                    {"threads": count, "ms": latency.ms, "ratio": latency.ratio, "rounds": latency.rounds}
+                    for count, latency in zip(threads, found, strict=True)
+                ],
+                "memory": asdict(taken) if taken else None,
+                "file_bytes": os.path.getsize(path),
+                "packed_bytes": packed[path],
+            }
+        )
+    return rows
+
+
+def _packed_bytes(path: str) -> int | None:
+    """What goes over the wire: of a `.tflite` packed, of compressed files as they are; None for a `.keras`."""
+    if path.lower().endswith(".keras"):
+        return None
+    if not path.lower().endswith(".tflite"):
+        return os.path.getsize(path)
+    with tempfile.TemporaryDirectory() as folder, progress(os.path.getsize(path), "packing", "byte") as bar:
+
+        def report(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        return coding.pack(path, os.path.join(folder, "model.tflpack"), progress=report)
