@@ -17,7 +17,7 @@ import tempfile
 
 from absl import flags
 
-from tfplaces.lite import PRECISIONS
+from tfplaces.lite import PRECISIONS, STATIC
 from tfplaces.tools import entry
 
 # Exit code: the file was made and is not good enough.
@@ -36,7 +36,8 @@ def define_flags(values: flags.FlagValues) -> None:
     string("model", None, "A .keras or .places file.", required=True)
     string("output", None, "The .tflite file to write.", required=True)
     choice("precision", "mixed_int8", PRECISIONS, "mixed_int8: int8 backbone, float NetVLAD, int8 weights in the "
-           "whitening; mixed_int4: int4 weights there.")  # fmt: skip
+           "whitening; mixed_int4: int4 weights there; full_int8: integers throughout, for accelerators that take "
+           "nothing else.")  # fmt: skip
     string("calibration", None, "Data set whose database images give the mixed precisions and an int8 output their "
            "ranges.")  # fmt: skip
     string("finetune", None, "Of a .keras file: data set on whose database images the network of 8-bit weights is "
@@ -49,6 +50,8 @@ def define_flags(values: flags.FlagValues) -> None:
                          lower_bound=1, flag_values=values)  # fmt: skip
     string("verify", None, "Data set to run the written file on beside the Keras model.")
     flags.DEFINE_float("max_drop", 1.0, "Points of mAP that it may lose.", flag_values=values)
+    flags.DEFINE_boolean("force", False, "Keep a file that loses more, or full_int8 that is not verified.",
+                         flag_values=values)  # fmt: skip
     flags.DEFINE_boolean("debug_layers", False, "With --verify: print the layers that add most error.",
                          flag_values=values)  # fmt: skip
 
@@ -62,12 +65,17 @@ def main(args: flags.FlagValues) -> int | None:
     entry.check_model(args.model, ".keras", ".places")
     resizable = args.input_size == "any"
     input_size = None if resizable else entry.size(args.input_size)
-    for what, needs in ((args.precision, args.precision.startswith("mixed")), ("int8", args.output_type == "int8")):
+    for what, needs in ((args.precision, args.precision in STATIC), ("int8", args.output_type == "int8")):
         if needs and not args.calibration:
             flag = "output_type" if what == "int8" else "precision"
             raise ValueError(f"--{flag}={what} needs --calibration=SPEC, images that show what the phone will see")
     if args.finetune and (not args.model.lower().endswith(".keras") or "int" not in args.precision):
         raise ValueError("--finetune is for a .keras file in a precision of integers; compress.py makes .places files")
+    if args.precision == "full_int8" and not args.verify and not args.force:
+        raise ValueError(
+            "--precision=full_int8 loses accuracy on some networks: give --verify=SPEC, which refuses such a file, or "
+            "--force"
+        )
     if args.debug_layers and not args.verify:
         raise ValueError("--debug_layers needs --verify=SPEC, images to look at the layers with")
 
@@ -103,8 +111,8 @@ def main(args: flags.FlagValues) -> int | None:
             model = load_place_net(args.model)  # the float one, to compare with
         checks = [check(path, model, dataset) for dataset in judges]
         facts = file_report(path, args.precision, errors, checks)
-        rejected = bool(checks) and facts["drop"] > args.max_drop
-        layers = layer_errors(path, model, judges[0]) if rejected or args.debug_layers else []
+        rejected = bool(checks) and facts["drop"] > args.max_drop and not args.force
+        layers = layer_errors(path, model, judges[0], args.precision) if rejected or args.debug_layers else []
         _print(args.output, facts, layers[:_SHOWN] if args.debug_layers else [])
         if layers:
             facts["worst_layers"] = [dataclasses.asdict(layer) for layer in layers]

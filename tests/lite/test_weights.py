@@ -11,7 +11,7 @@ import pytest
 
 from tfplaces.compression import Recipe, SharedKernel, compress, find_kernels
 from tfplaces.datasets import Images, load_dataset
-from tfplaces.lite import LiteRTDescriber, convert, converter
+from tfplaces.lite import PRECISIONS, LiteRTDescriber, convert, converter
 from tfplaces.lite.weights import Model, _round_int4, _unpack_int4, kernel_errors, locate_kernels
 from tfplaces.models import PlaceNet
 from tfplaces.models.describer import KerasDescriber
@@ -52,7 +52,7 @@ def compressed(town: Images) -> Callable:
 def files(compressed, town: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict]]:
     folder = tmp_path_factory.mktemp("weights")
     made = {}
-    for precision in ("float32", "float16", "dynamic_int8", "mixed_int8", "mixed_int4"):
+    for precision in PRECISIONS:
         path = folder / f"{precision}.tflite"
         errors = convert(compressed.model, path, precision, shared=compressed.shared, calibration=town)
         made[precision] = path, errors
@@ -106,11 +106,26 @@ def test_other_precisions_say_what_they_round(files) -> None:
     assert 0.01 < errors.pop("whitening/kernel") < 0.2 and set(errors.values()) == {0.0}
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "dynamic_int8", "mixed_int8", "mixed_int4"])
+def test_full_int8_holds_all_kernels_exactly_but_the_centroids(files, compressed) -> None:
+    """These are computed with: one scale for all of them. Integers and scales are read without the tool's own proof."""
+    path, errors = files["full_int8"]
+    assert 0 < errors.pop("netvlad/centroids") < 0.01 and set(errors.values()) == {0.0}
+    data = Model(path.read_bytes())
+    constants = [data.find(name) for name in data.names()]
+    stored = [c for c in constants if c is not None and c.values.dtype == np.int8]
+    for kernel in find_kernels(compressed.model):
+        ours = compressed.shared[kernel.name]
+        if kernel.name != "netvlad/centroids":
+            axes = (3, 0, 1, 2) if ours.indices.ndim == 4 else (1, 0)
+            integers = ours.levels[ours.indices].transpose(axes)
+            assert any(c.values.shape == integers.shape and np.array_equal(c.values, integers) for c in stored)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_descriptors_are_near_those_of_keras(files, compressed, images: np.ndarray, precision: str) -> None:
     ours = LiteRTDescriber(files[precision][0]).describe(images)
     cosines = np.sum(ours * KerasDescriber(compressed.model).describe(images), axis=1)
-    assert cosines.min() > {"float32": 0.99999, "float16": 0.9999}.get(precision, 0.98)
+    assert cosines.min() > {"float32": 0.99999, "float16": 0.9999, "full_int8": 0.95}.get(precision, 0.98)
 
 
 def test_the_proof_finds_a_single_wrong_weight(files, compressed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -55,6 +56,20 @@ def test_a_file_that_loses_too_much_is_rejected(made, photos: Path, run, here: P
     assert report["worst_layers"][0]["layer"] in err
 
 
+def test_full_int8_names_the_layer_that_hurts_or_is_forced(made, photos: Path, run, here: Path) -> None:
+    data = f"folder:{photos}"
+    arguments = ["convert", f"--model={made.places}", "--output=a.tflite", "--precision=full_int8", "--batch=2",
+                 f"--calibration={data}", f"--verify={data}", "--max_drop=-1000"]  # fmt: skip
+    code, _, err = run(*arguments, "--output_type=int8")
+    assert code == 3 and re.search(r"the layer that adds most error is \w+ \(", err)
+    report = json.loads((here / "a.tflite.rejected.json").read_text())
+    assert report["input"]["type"] == "uint8" and report["output"]["type"] == "int8"
+    assert {"netvlad", "whitening"} <= {layer["layer"] for layer in report["worst_layers"]}
+    code, _, err = run(*arguments, "--force")
+    assert code == 0, err
+    assert LiteRTDescriber(here / "a.tflite").descriptor_dim == 6
+
+
 def test_a_float_file_is_rejected_too(made, photos: Path, run, here: Path) -> None:
     """It has no layers of integers to blame."""
     code, _, err = run(
@@ -89,6 +104,14 @@ def test_a_bare_model_is_shared_on_the_grid_first(made, photos: Path, run, here:
         (["--precision=float32", "--descriptor_dim=99"], "descriptor_dim=99: the network has a whitening to 6"),
         (["--precision=float32", "--input_size=all"], "--input_size=all: expected HEIGHTxWIDTH in pixels"),
         (["--precision=float32", "--batch=0"], "--batch"),
+        (
+            ["--precision=full_int8", "--calibration={data}"],
+            "give --verify=SPEC, which refuses such a file, or --force",
+        ),
+        (
+            ["--precision=full_int8", "--calibration={data}", "--force", "--input_size=any"],
+            "full_int8 is of one input size",
+        ),
     ],
 )
 def test_bad_input_leaves_nothing(made, photos: Path, run, here: Path, arguments: list[str], message: str) -> None:

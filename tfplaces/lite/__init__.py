@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 
-PRECISIONS = ("float32", "float16", "dynamic_int8", "mixed_int8", "mixed_int4")
+PRECISIONS = ("float32", "float16", "dynamic_int8", "mixed_int8", "mixed_int4", "full_int8")
+# Whose activations are quantized beforehand, by ranges from calibration.
+STATIC = ("mixed_int8", "mixed_int4", "full_int8")
 _NAMES = {"LiteRTDescriber": "describer", "convert": "converter", "operators": "describer"}
 
-__all__ = ["PRECISIONS", "LiteRTDescriber", "convert", "operators"]
+__all__ = ["PRECISIONS", "STATIC", "LiteRTDescriber", "convert", "operators"]
 
 
 def __getattr__(name: str):

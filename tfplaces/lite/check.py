@@ -131,17 +131,20 @@ class LayerError:
     added: float
 
 
-def layer_errors(path: str | os.PathLike, model: PlaceNet, dataset: PlaceDataset) -> list[LayerError]:
+def layer_errors(
+    path: str | os.PathLike, model: PlaceNet, dataset: PlaceDataset, precision: str = "mixed_int8"
+) -> list[LayerError]:
     """Compares the output of every operator of integers with that of the float32 form, on some database images.
 
     What adds most comes first.
 
     Args:
-        path: a `.tflite` of any precision, made from `model` by `convert`.
+        path: a `.tflite`, made from `model` by `convert`.
         model: the Keras model.
         dataset: gives the images.
+        precision: of the file.
     """
-    from tfplaces.lite.converter import convert
+    from tfplaces.lite.converter import float_form
 
     runner = _Runner(path)
     batch, height, width, _ = runner.shape
@@ -149,14 +152,13 @@ def layer_errors(path: str | os.PathLike, model: PlaceNet, dataset: PlaceDataset
     chosen = np.linspace(0, len(dataset.database) - 1, min(_LAYER_IMAGES, len(dataset.database))).astype(int)
     power, noise = defaultdict(float), defaultdict(float)
     with tempfile.TemporaryDirectory() as folder:
-        floats = os.path.join(folder, "float32.tflite")
-        convert(model, floats, "float32", input_size=(height, width), batch=batch, descriptor_dim=dim)
-        reference = _Runner(floats)
+        reference = _Runner(float_form(model, folder, precision, (batch, height, width, 3), dim))
         for index in chosen:
             image = np.repeat(dataset.database.read(index, (height, width))[None], batch, axis=0)
             theirs = dict(reference.activations(image))
             for name, ours in runner.activations(image):
-                if (exact := theirs.get(_plain(name))) is not None and exact.shape == ours.shape:
+                exact = next((theirs[plain] for plain in _plain(name) if plain in theirs), None)
+                if exact is not None and exact.shape == ours.shape:
                     power[name] += float(np.sum(np.square(exact, dtype=np.float64)))
                     noise[name] += float(np.sum(np.square(ours - exact, dtype=np.float64)))
     share = {name: noise[name] / max(power[name], 1e-30) for name in power}
@@ -206,9 +208,9 @@ class _Runner:
             yield detail["name"], (values - zero) * scale if scale else values
 
 
-def _plain(name: str) -> str:
-    """The name that a tensor had before the quantizer put its conversions beside it."""
-    return re.sub(r"(_quantized|_dequant)+$", "", name)
+def _plain(name: str) -> tuple[str, str]:
+    """Names that a tensor may have had before the quantizer, or TensorFlow's, put its conversions beside it."""
+    return re.sub(r"(_quantized|_dequant)+$", "", name), name.removesuffix("1")
 
 
 def _layer(tensor: str, model: PlaceNet) -> str:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import keras
@@ -24,7 +24,8 @@ import tensorflow as tf
 from tfplaces.compression import SharedKernel
 from tfplaces.datasets import Images, Subset, read_batches
 from tfplaces.files import replacing
-from tfplaces.lite import PRECISIONS
+from tfplaces.lite import PRECISIONS, STATIC
+from tfplaces.lite.integer_head import integer_form
 from tfplaces.lite.ranges import activation_ranges
 from tfplaces.lite.weights import KernelTensor, Model, kernel_errors, locate_kernels, write_exactly, write_int4
 from tfplaces.models import PlaceNet
@@ -33,8 +34,8 @@ from tfplaces.models import PlaceNet
 CALIBRATION_IMAGES = 64
 # The last layers, by name; what else has weights is the backbone.
 _HEAD = ("image", "preprocessing", "netvlad", "whitening", "descriptor")
-# Whose activations are quantized beforehand, by ranges from calibration.
-STATIC = ("mixed_int8", "mixed_int4")
+# Kernels that a precision does not hold in 8 bits by channel.
+_ROUNDED = {("mixed_int4", "whitening/kernel"), ("full_int8", "netvlad/centroids")}
 
 
 def convert(
@@ -61,6 +62,8 @@ def convert(
     - `mixed_int8`: the backbone in 8-bit integers throughout, by calibrated ranges; NetVLAD in float; the whitening
       with 8-bit weights.
     - `mixed_int4`: as `mixed_int8`, but the whitening with 4-bit weights in blocks of 32 inputs that share a scale.
+    - `full_int8`: 8-bit integers throughout, for accelerators that take nothing else; see `integer_head`. NetVLAD's
+      centroids, which are computed with, share one scale, and the descriptor is only nearly of unit length.
 
     Args:
         model: the network.
@@ -82,7 +85,7 @@ def convert(
 
     Raises:
         ValueError: an unknown precision, no calibration images where they are needed, more dimensions than the
-            whitening has, or weights that integers do not hold.
+            whitening has, weights that integers do not hold, or a layer or a size that `full_int8` cannot have.
         RuntimeError: the file does not hold the kernels exactly where it has to.
     """
     if precision not in PRECISIONS:
@@ -90,13 +93,24 @@ def convert(
     if (precision in STATIC or int8_output) and not (calibration is not None and len(calibration)):
         what = precision if precision in STATIC else "an int8 output"
         raise ValueError(f"{what} needs images to calibrate on: name some, or choose another precision")
+    if precision == "full_int8" and input_size == "any":
+        raise ValueError("full_int8 is of one input size: its scales are those of so many local features")
     shared = shared or {}
     if descriptor_dim is not None:
         model, shared = _truncate(model, shared, descriptor_dim)
     size = input_size or model.input_size
     shape = (batch, None, None, 3) if size == "any" else (batch, *size, 3)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path)), prefix=".converting-") as folder:
-        floats = _convert_float(model, folder, shape, float_input)
+        sample = []
+        if precision in STATIC or int8_output:
+            chosen = np.sort(np.random.default_rng(seed).permutation(len(calibration))[:CALIBRATION_IMAGES])
+            reading = model.input_size if size == "any" else size
+            sample = list(_full_batches(Subset(calibration, chosen), reading, batch))
+        full = precision == "full_int8"
+        saved = _save(model, folder, shape, float_input, full)
+        floats = _convert_saved(model, saved, os.path.join(folder, "float32.tflite"), float_input)
+        if not full:
+            shutil.rmtree(saved)
         if size == "any":
             size = model.input_size
             Model(np.memmap(floats, mode="r+")).set_input_shape((batch, *size, 3))
@@ -105,12 +119,11 @@ def convert(
         if precision == "float32" and not int8_output:
             result = floats
         else:
-            ranges = {}
-            if precision in STATIC or int8_output:
-                chosen = np.sort(np.random.default_rng(seed).permutation(len(calibration))[:CALIBRATION_IMAGES])
-                sample = Subset(calibration, chosen)
-                ranges = activation_ranges(floats, list(_full_batches(sample, size, batch)))
-            _quantize(floats, result, model, precision, ranges, int8_output)
+            if full:
+                _convert_saved(model, saved, result, float_input, sample, int8_output)
+            else:
+                ranges = activation_ranges(floats, sample) if sample else {}
+                _quantize(floats, result, model, precision, ranges, int8_output)
             file = np.memmap(result, mode="r+")
             write_exactly(file, np.memmap(floats, mode="r"), places, shared)
             write_int4(file, places)
@@ -155,25 +168,32 @@ def _check_exact(
     for place in places:
         name = place.kernel.name
         on_grid = name in shared and shared[name].on_int8_grid
-        rounded = precision == "float16" or (precision == "mixed_int4" and name.startswith("whitening/"))
+        rounded = precision == "float16" or (precision, name) in _ROUNDED
         if errors[name] and (precision == "float32" or (on_grid and not rounded)):
             raise RuntimeError(f"{name}: the file would not hold the compressed weights exactly; please report this")
 
 
-def _convert_float(model: PlaceNet, folder: str, shape: tuple[int | None, ...], float_input: bool) -> str:
-    """TFLite with float weights, by way of a SavedModel: other ways leave the variables out or copy them twice.
+def float_form(
+    model: PlaceNet, folder: str, precision: str, shape: tuple[int, ...], descriptor_dim: int | None = None
+) -> str:
+    """Writes the float32 `.tflite` whose tensors are those of a precision, to compare with; returns its path."""
+    if descriptor_dim is not None:
+        model, _ = _truncate(model, {}, descriptor_dim)
+    saved = _save(model, folder, shape, False, precision == "full_int8")
+    return _convert_saved(model, saved, os.path.join(folder, "float32.tflite"), False)
 
-    The converter runs in a process of its own, whose memory is not added to that of the model here.
-    """
-    image = tf.TensorSpec(shape, tf.float32 if float_input else tf.uint8, name="image")
+
+def _save(model: PlaceNet, folder: str, shape: tuple[int | None, ...], float_input: bool, full: bool) -> str:
+    """The network as a SavedModel: other ways leave the variables out or copy them twice."""
+    # In integers throughout, the converter chooses the type of the input.
+    image = tf.TensorSpec(shape, tf.float32 if float_input or full else tf.uint8, name="image")
+    describe = integer_form(model) if full else lambda image: model(image, training=False)
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(
-        "serve",
-        lambda image: {"descriptor": model(tf.cast(image, tf.float32), training=False)},
-        input_signature=[image],
+        "serve", lambda image: {"descriptor": describe(tf.cast(image, tf.float32))}, input_signature=[image]
     )
-    saved, result = os.path.join(folder, "saved_model"), os.path.join(folder, "float32.tflite")
+    saved = os.path.join(folder, "saved_model")
     try:
         archive.write_out(saved, verbose=False)
     except tf.errors.ResourceExhaustedError as error:
@@ -182,9 +202,31 @@ def _convert_float(model: PlaceNet, folder: str, shape: tuple[int | None, ...], 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder) from None
     del archive
     gc.collect()
+    return saved
+
+
+def _convert_saved(
+    model: PlaceNet,
+    saved: str,
+    result: str,
+    float_input: bool,
+    calibration: Sequence[np.ndarray] = (),
+    int8_output: bool = False,
+) -> str:
+    """TFLite of a SavedModel: of float weights, or with calibration images of integers throughout.
+
+    The converter runs in a process of its own, whose memory is not added to that of the model here.
+    """
     description = f"{model.config['backbone']}, NetVLAD{model.config['clusters']}, {model.descriptor_dim}-D descriptor"
+    arguments = [saved, result, description, "float32" if float_input else "uint8"]
+    if len(calibration):
+        images = np.stack(calibration).astype(np.float32)
+        # The range of the input is that of its values, whatever these images have, or uint8 would not be as it is.
+        images[0, 0, 0, 0, 0], images[0, 0, 0, 0, 1] = 0, 255
+        arguments += ["int8" if int8_output else "float32", os.path.join(os.path.dirname(result), "calibration.npy")]
+        np.save(arguments[-1], images)
     run = subprocess.run(
-        [sys.executable, "-m", "tfplaces.lite.saved_model", saved, result, description, image.dtype.name],
+        [sys.executable, "-m", "tfplaces.lite.saved_model", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -192,7 +234,6 @@ def _convert_float(model: PlaceNet, folder: str, shape: tuple[int | None, ...], 
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}; was there memory enough?"])[-1]
         raise ValueError(f"the TFLite converter failed: {reason}")
-    shutil.rmtree(saved)
     return result
 
 

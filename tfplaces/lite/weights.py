@@ -38,11 +38,13 @@ class Constant:
         scales: float32 `[channels]`, or `[1]` for all; float32 `[channels, blocks]` where the last axis is divided into
             blocks; empty where the tensor is not quantized.
         axis: that scales go along.
+        zero: the integer that is zero, where one scale is for all; 0 otherwise.
     """
 
     values: np.ndarray
     scales: np.ndarray
     axis: int
+    zero: int = 0
 
     def dequantized(self, rows: slice = slice(None)) -> np.ndarray:
         """Float32 values of some rows of the first axis: integer times scale."""
@@ -53,7 +55,7 @@ class Constant:
             scales = self.scales[rows]
             return (values.reshape(*scales.shape, -1) * scales[:, :, None]).reshape(values.shape)
         if len(self.scales) == 1:
-            return values * self.scales
+            return (values - self.zero) * self.scales
         if self.axis == 0:
             return values * self.scales[rows].reshape(-1, *[1] * (values.ndim - 1))
         return values * self.scales.reshape(-1, *[1] * (values.ndim - 1 - self.axis))
@@ -95,15 +97,17 @@ class Model:
         if not raw.size:
             return None
         quantization = tensor.Quantization()
-        scales, axis = np.zeros(0, np.float32), 0
+        scales, axis, zero = np.zeros(0, np.float32), 0, 0
         if quantization is not None and quantization.ScaleLength():
             scales, axis = quantization.ScaleAsNumpy(), quantization.QuantizedDimension()
+            if len(scales) == quantization.ZeroPointLength() == 1:
+                zero = int(quantization.ZeroPoint(0))
         if tensor.Type() == schema.TensorType.INT4:
             blocks = self._block_scales(quantization)
             scales = scales if blocks is None else blocks.astype(np.float32)
             return Constant(_unpack_int4(raw).reshape(shape), scales, axis)
         dtype = _DTYPES.get(tensor.Type())
-        return None if dtype is None else Constant(raw.view(dtype).reshape(shape), scales, axis)
+        return None if dtype is None else Constant(raw.view(dtype).reshape(shape), scales, axis, zero)
 
     def int4_blocks(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Bytes of two weights each and scales float16 `[channels · blocks]`, as stored; of int4 in blocks only."""
@@ -162,6 +166,11 @@ class KernelTensor:
         """Axis of the tensor that is the kernel's output channels."""
         return self.axes.index(self.kernel.channel_axis)
 
+    def constant(self, lite: Model) -> Constant:
+        """The constant; where it stands once for each image of a batch, as full_int8's centroids do, the first."""
+        found = lite.find(self.tensor)
+        return dataclasses.replace(found, values=found.values[0]) if found.values.ndim > len(self.axes) else found
+
     def arranged(self, kernel: np.ndarray) -> np.ndarray:
         """A kernel, or its indices, as the tensor has it; the sign aside."""
         return kernel.transpose(self.axes)
@@ -188,13 +197,18 @@ def locate_kernels(model: keras.Model, data) -> list[KernelTensor]:
         # Convolutions, depthwise ones as well; Dense; NetVLAD's centroids, which are added negated.
         for axes, sign in (((3, 0, 1, 2) if weights.ndim == 4 else (1, 0), 1), (tuple(range(weights.ndim)), -1)):
             ours = weights.transpose(axes)
-            same = (n for n, v in floats if v.shape == ours.shape and np.array_equal(v if sign > 0 else -v, ours))
+            same = (n for n, v in floats if _is_kernel(v, sign * ours))
             if name := next(same, None):
                 found.append(KernelTensor(kernel, name, axes, sign))
                 break
         else:
             raise RuntimeError(f"the TFLite converter has changed {kernel.name}: it is not among the file's constants")
     return found
+
+
+def _is_kernel(values: np.ndarray, kernel: np.ndarray) -> bool:
+    """Whether a constant is a kernel, or the kernel for each image of a batch."""
+    return kernel.shape in (values.shape, values.shape[1:]) and bool(np.all(values == kernel))
 
 
 def write_exactly(data, floats, places: Sequence[KernelTensor], shared: Mapping[str, SharedKernel]) -> None:
@@ -213,7 +227,7 @@ def write_exactly(data, floats, places: Sequence[KernelTensor], shared: Mapping[
     """
     lite, original = Model(data), Model(floats)
     for place in places:
-        ours, constant = shared.get(place.kernel.name), lite.find(place.tensor)
+        ours, constant = shared.get(place.kernel.name), place.constant(lite)
         if ours is None or not ours.on_int8_grid or constant.values.dtype != np.int8:
             continue
         if constant.axis != place.axis or constant.scales.shape != ours.scales.shape:
@@ -296,7 +310,7 @@ def kernel_errors(data, places: Sequence[KernelTensor]) -> dict[str, float]:
     """
     lite, errors = Model(data), {}
     for place in places:
-        ours, constant = place.arranged(place.kernel.variable.numpy()), lite.find(place.tensor)
+        ours, constant = place.arranged(place.kernel.variable.numpy()), place.constant(lite)
         difference, power = 0.0, 0.0
         rows = max(1, BLOCK // (ours.size // len(ours)))
         for start in range(0, len(ours), rows):
