@@ -100,6 +100,12 @@ def test_conversion(
     assert np.sum(centred[0] * centred[1]) / np.prod([np.linalg.norm(c) for c in centred]) > 0.8
 
 
+def test_full_int8_refuses_what_has_no_integer_form(model, town: Images, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="of alexnet, a local response normalisation, has no integer form in TFLite"):
+        convert(model("alexnet", 0), tmp_path / "a.tflite", "full_int8", calibration=town)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("backbone, whitening, precision", CASES)
 def test_builtin_operators_of_at_most_four_dimensions(
     converted: Convert, backbone: str, whitening: int, precision: str
