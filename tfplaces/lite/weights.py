@@ -197,7 +197,7 @@ def locate_kernels(model: keras.Model, data) -> list[KernelTensor]:
         # Convolutions, depthwise ones as well; Dense; NetVLAD's centroids, which are added negated.
         for axes, sign in (((3, 0, 1, 2) if weights.ndim == 4 else (1, 0), 1), (tuple(range(weights.ndim)), -1)):
             ours = weights.transpose(axes)
-            same = (n for n, v in floats if _is_kernel(v, sign * ours))
+            same = (n for n, v in floats if _is_kernel(v, ours, sign))
             if name := next(same, None):
                 found.append(KernelTensor(kernel, name, axes, sign))
                 break
@@ -206,9 +206,11 @@ def locate_kernels(model: keras.Model, data) -> list[KernelTensor]:
     return found
 
 
-def _is_kernel(values: np.ndarray, kernel: np.ndarray) -> bool:
-    """Whether a constant is a kernel, or the kernel for each image of a batch."""
-    return kernel.shape in (values.shape, values.shape[1:]) and bool(np.all(values == kernel))
+def _is_kernel(values: np.ndarray, kernel: np.ndarray, sign: int) -> bool:
+    """Whether a constant is a kernel times a sign, or that for each image of a batch."""
+    return kernel.shape in (values.shape, values.shape[1:]) and bool(
+        np.all((values if sign > 0 else -values) == kernel)
+    )
 
 
 def write_exactly(data, floats, places: Sequence[KernelTensor], shared: Mapping[str, SharedKernel]) -> None:
