@@ -9,8 +9,9 @@ BIN := .venv/bin
 quickstart: .venv/installed
 	$(BIN)/python tools/quickstart.py --output=quickstart --overwrite
 
+# Two processes, as a process spends much of its time on one core; a file's tests stay together for their fixtures.
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow

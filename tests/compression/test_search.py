@@ -74,7 +74,7 @@ def test_the_smallest_file_within_the_target(town: PlaceDataset, tmp_path: Path)
     target = 4.0
     model, found = find(town, tmp_path / "whole", target)
     tried = json.loads((tmp_path / "whole" / "search.json").read_text())
-    assert len(tried) == TRIALS
+    assert 1 < len(tried) <= TRIALS and not list((tmp_path / "whole").glob("trial?"))  # as large as the network, each
     within = [trial for trial in tried if trial["drop_even_queries"] <= target]
     assert within, tried
     size = save_places(tmp_path / "whole.places", found)

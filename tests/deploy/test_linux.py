@@ -133,7 +133,7 @@ def test_descriptors_where_there_is_no_tensorflow(model: Path, photos: Path, tmp
         (["--places=none", "{photo}"], "none: no such folder"),
         (["--places={empty}", "{photo}"], "no images there (looked for .jpg"),
         (["none.jpg"], "none.jpg: no such image"),
-        (["{photos}"], "photos0: no such image"),
+        (["{photos}"], ": no such image"),
         (["{bad}/b.jpg"], "b.jpg: cannot be read as an image"),
         (["--places={bad}", "{photo}"], "b.jpg: cannot be read as an image"),
         (["--model=none.tflite", "{photo}"], "none.tflite: No such file"),

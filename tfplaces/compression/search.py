@@ -34,7 +34,7 @@ from tfplaces.progress import progress
 
 # Of a kernel that is mostly zero, many levels are not worth their bits. There the steps are small: where one kernel has
 # most of the weights, as a whitening has, the file's size goes by its options.
-_SPARSE = (0.8, 0.835, 0.87, 0.895, 0.92, 0.935, 0.95, 0.97)
+_SPARSE = (0.8, 0.82, 0.84, 0.86, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97)
 OPTIONS = tuple(
     (bits, sparsity)
     for sparsities, choices in (((0.0, 0.3, 0.5, 0.7), (2, 3, 4, 5, 8)), (_SPARSE, (2, 3, 4)))
@@ -79,26 +79,29 @@ def search(
     print(f"float: mAP {base['even']:.2f} on even queries, {base['odd']:.2f} on odd ones", file=sys.stderr)
     layers = _rate_distortion(model, recipe, datasets[0].database, seed)
     log, best = work_dir.file("search.json"), work_dir.file("best.places")
-    tried: list[dict[str, float]] = []
+    tried: list[dict] = []
     if os.path.exists(log):
         with open(log, encoding="utf-8") as file:
             tried = json.load(file)
     low, high = np.log(RATES)
     for trial in range(TRIALS):
         rate = float(np.exp((low + high) / 2))
-        if trial == len(tried):
-            ours, state = _allocate(layers, recipe, rate), work_dir.child(f"trial{trial}")
-            compressed = compress(model, ours, tune, work_dir=state, callbacks=callbacks)
-            scores = _judge(model, datasets)
-            drops = {f"drop_{half}_queries": base[half] - scores[half] for half in scores}
-            file = work_dir.file("trial.places")
-            size = save_places(file, dataclasses.replace(compressed, provenance={**compressed.provenance, **drops}))
-            tried.append({"bits_per_parameter": 8 * size / model.count_params(), **drops})
-            if drops["drop_even_queries"] <= target_drop:
-                os.replace(file, best)
-            write_json(log, tried)
+        ours = _allocate(layers, recipe, rate)
+        # Rates that are close may come to the same, and what an interrupted search has tried it need not try again.
+        found = next((one for one in tried if one.get("recipe") == ours.to_json()), None)
+        if found is None:
+            with work_dir.child(f"trial{trial}") as state:
+                compressed = compress(model, ours, tune, work_dir=state, callbacks=callbacks)
+                scores = _judge(model, datasets)
+                drops = {f"drop_{half}_queries": base[half] - scores[half] for half in scores}
+                file = work_dir.file("trial.places")
+                size = save_places(file, dataclasses.replace(compressed, provenance={**compressed.provenance, **drops}))
+                found = {"recipe": ours.to_json(), "bits_per_parameter": 8 * size / model.count_params(), **drops}
+                tried.append(found)
+                if drops["drop_even_queries"] <= target_drop:
+                    os.replace(file, best)
+                write_json(log, tried)
             model.set_weights(weights)
-        found = tried[trial]
         fits = found["drop_even_queries"] <= target_drop
         low, high = (low, np.log(rate)) if fits else (np.log(rate), high)
         print(

@@ -131,9 +131,7 @@ class LayerError:
     added: float
 
 
-def layer_errors(
-    path: str | os.PathLike, model: PlaceNet, dataset: PlaceDataset, precision: str = "mixed_int8"
-) -> list[LayerError]:
+def layer_errors(path: str | os.PathLike, model: PlaceNet, dataset: PlaceDataset, precision: str) -> list[LayerError]:
     """Compares the output of every operator of integers with that of the float32 form, on some database images.
 
     What adds most comes first.
