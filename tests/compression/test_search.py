@@ -69,12 +69,15 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_the_smallest_file_within_the_target(town: PlaceDataset, tmp_path: Path) -> None:
+def test_the_smallest_file_within_the_target(town: PlaceDataset, tmp_path: Path, capsys) -> None:
     """Of the trials; its drops are those measured another way; an interrupted search ends with the same file."""
     target = 4.0
     model, found = find(town, tmp_path / "whole", target)
     tried = json.loads((tmp_path / "whole" / "search.json").read_text())
-    assert 1 < len(tried) <= TRIALS and not list((tmp_path / "whole").glob("trial?"))  # as large as the network, each
+    assert capsys.readouterr().err.count(f" of {TRIALS}: ") == TRIALS
+    recipes = {json.dumps(trial["recipe"]) for trial in tried}
+    assert 1 < len(tried) == len(recipes) <= TRIALS  # rates that come to the same are tried once
+    assert not list((tmp_path / "whole").glob("trial?"))  # as large as the network, each
     within = [trial for trial in tried if trial["drop_even_queries"] <= target]
     assert within, tried
     size = save_places(tmp_path / "whole.places", found)

@@ -133,7 +133,7 @@ def test_descriptors_where_there_is_no_tensorflow(model: Path, photos: Path, tmp
         (["--places=none", "{photo}"], "none: no such folder"),
         (["--places={empty}", "{photo}"], "no images there (looked for .jpg"),
         (["none.jpg"], "none.jpg: no such image"),
-        (["{photos}"], ": no such image"),
+        (["{photos}"], "{photos}: no such image"),
         (["{bad}/b.jpg"], "b.jpg: cannot be read as an image"),
         (["--places={bad}", "{photo}"], "b.jpg: cannot be read as an image"),
         (["--model=none.tflite", "{photo}"], "none.tflite: No such file"),
@@ -161,7 +161,7 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, model: Path, 
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     lines = [line for line in done.stderr.splitlines() if not line.startswith(("INFO:", "usage:", " "))]
     assert (done.returncode, done.stdout, len(lines)) == (2, "", 1), done.stderr
-    assert message in lines[0] and "find_place" in lines[0]
+    assert message.format(**values) in lines[0] and "find_place" in lines[0]
 
 
 def test_without_the_library_it_says_what_to_install(tmp_path: Path) -> None:

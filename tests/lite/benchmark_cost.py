@@ -23,14 +23,14 @@ WHITENING = {"alexnet": 4096, "vgg16": 4096, "mobilenet_v1": 1024, "mobilenet_v2
 PRECISIONS = ("float32", "dynamic_int8", "mixed_int8", "mixed_int4")
 
 
-def make(backbone, size, folder, images):
+def make(backbone, folder, images):
     """Paths of the network as .keras and in each precision."""
     paths = {name: os.path.join(folder, backbone, f"{name}.tflite") for name in PRECISIONS}
     paths = {"keras": os.path.join(folder, backbone, "model.keras")} | paths
     if missing := [name for name, path in paths.items() if not os.path.exists(path)]:
         os.makedirs(os.path.join(folder, backbone), exist_ok=True)
         keras.utils.set_random_seed(0)
-        model = PlaceNet(backbone, whitening=WHITENING[backbone], input_size=size)
+        model = PlaceNet(backbone, whitening=WHITENING[backbone], input_size=(224, 224))
         initialize_netvlad(model, [images])
         for name in missing:
             if name == "keras":
@@ -44,15 +44,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True)
     parser.add_argument("--backbones", default=",".join(WHITENING))
-    parser.add_argument("--height", type=int, default=224)
-    parser.add_argument("--width", type=int, default=224)
-    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     images = datasets.load_dataset("toytown?places=10").database
     found = {}
     for backbone in args.backbones.split(","):
-        paths = make(backbone, (args.height, args.width), args.output, images)
-        rows = measure_models(list(paths.values()), threads=[args.threads])
+        paths = make(backbone, args.output, images)
+        rows = measure_models(list(paths.values()))
         found[backbone] = dict(zip(paths, rows, strict=True))
         write_json(os.path.join(args.output, "cost.json"), found)
         floats = found[backbone]["float32"]
