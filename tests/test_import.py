@@ -17,7 +17,7 @@ HEAVY = ("tensorflow", "keras", "sklearn", "scipy", "PIL", "matplotlib")
         ("import tfplaces; dir(tfplaces); tfplaces.__version__", (*HEAVY, "numpy")),
         ("import tfplaces.coding", HEAVY),
         ("import tfplaces.coding", ("ai_edge_litert", "flatbuffers", "absl", "tqdm")),
-        ("import tfplaces.describers, tfplaces.metrics, tfplaces.retrieval", HEAVY),
+        ("import tfplaces.describers, tfplaces.evaluation", tuple(m for m in HEAVY if m != "PIL")),
         ("import tfplaces; tfplaces.load_dataset; tfplaces.evaluate", ("tensorflow", "keras")),
     ],
 )
@@ -32,7 +32,7 @@ def test_every_public_name_is_there() -> None:
         assert getattr(tfplaces, name) is not None
         assert name in dir(tfplaces)
     assert tfplaces.PlaceNet.__name__ == "PlaceNet"
-    assert tfplaces.load_model.__module__ == "tfplaces.models.loading"
+    assert tfplaces.load_model.__module__ == "tfplaces.opening.models"
 
 
 def test_other_names_are_not() -> None:

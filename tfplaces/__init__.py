@@ -11,28 +11,27 @@ from typing import TYPE_CHECKING
 from tfplaces.version import __version__
 
 if TYPE_CHECKING:
-    from tfplaces import coding, compression, datasets, layers, lite, losses, metrics, models, training
+    from tfplaces import coding, compression, datasets, describers, evaluation, layers, lite, losses, models, training
     from tfplaces.datasets import load_dataset
-    from tfplaces.describers import load_describer
     from tfplaces.evaluation import evaluate
     from tfplaces.models import PlaceNet
-    from tfplaces.models.loading import load_model
+    from tfplaces.opening import load_describer, load_model
 
 _MODULES = (
-    "coding", "compression", "datasets", "describers", "evaluation", "layers", "lite", "losses", "metrics", "models",
-    "retrieval", "training",
+    "coding", "compression", "datasets", "describers", "evaluation", "layers", "lite", "losses", "models", "opening",
+    "pretrained", "training",
 )  # fmt: skip
 _NAMES = {
     "PlaceNet": "models",
     "evaluate": "evaluation",
     "load_dataset": "datasets",
-    "load_describer": "describers",
-    "load_model": "models.loading",
+    "load_describer": "opening",
+    "load_model": "opening",
 }
 
 __all__ = [
-    "PlaceNet", "__version__", "coding", "compression", "datasets", "evaluate", "layers", "lite", "load_dataset",
-    "load_describer", "load_model", "losses", "metrics", "models", "training",
+    "PlaceNet", "__version__", "coding", "compression", "datasets", "describers", "evaluate", "evaluation", "layers",
+    "lite", "load_dataset", "load_describer", "load_model", "losses", "models", "training",
 ]  # fmt: skip
 
 

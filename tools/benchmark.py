@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from tfplaces.common.errors import UserError
 from tfplaces.tools import entry
 
 # Flags that only one measurement takes.
@@ -35,17 +36,17 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(args: flags.FlagValues) -> None:
     if (args.what is None) == (args.models is None):
-        raise ValueError("give --models=FILES or --what=coding or --what=network, one of them")
+        raise UserError("give --models=FILES or --what=coding or --what=network, one of them")
     what = "--models" if args.models is not None else f"--what={args.what}"
     for flag, owner in _OWN_FLAGS.items():
         if args[flag].present and owner != what:
-            raise ValueError(f"--{flag} goes with {owner}, not with {what}")
+            raise UserError(f"--{flag} goes with {owner}, not with {what}")
     if args.json:
         entry.check_output(args.json, args.overwrite)
     measure = {"--models": _models, "--what=coding": _coding, "--what=network": _network}[what]
     result = measure(args)
     if args.json:
-        from tfplaces.files import write_json
+        from tfplaces.common.files import write_json
 
         write_json(args.json, {"what": args.what or "models", **result})
 
@@ -78,7 +79,7 @@ def _models(args: flags.FlagValues) -> dict:
 def _threads(text: str) -> list[int]:
     parts = text.split(",")
     if not all(p.isascii() and p.isdigit() and 1 <= int(p) <= 64 for p in parts):
-        raise ValueError(f"--threads={text}: expected numbers from 1 to 64, as in 1,2")
+        raise UserError(f"--threads={text}: expected numbers from 1 to 64, as in 1,2")
     return [int(p) for p in parts]
 
 

@@ -12,6 +12,7 @@ import contextlib
 
 from absl import flags
 
+from tfplaces.common.errors import UserError
 from tfplaces.tools import entry
 
 
@@ -65,24 +66,24 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(args: flags.FlagValues) -> None:
     entry.check_output(args.output, args.overwrite)
     if not args.output.endswith(".places"):
-        raise ValueError(f"--output={args.output}: a compressed model is named .places")
+        raise UserError(f"--output={args.output}: a compressed model is named .places")
     if args.json:
         entry.check_output(args.json, args.overwrite)
     entry.check_model(args.model, ".keras", ".places")
     if args.threshold is not None and args.sparsity is not None:
-        raise ValueError("give --threshold or --sparsity, not both")
+        raise UserError("give --threshold or --sparsity, not both")
     l1, l1_for = _by_layer("l1", args.l1, float)
     bits_for = _bits_for(args.bits_for)
     tunes = args.dataset and args.epochs
     searches = args.target_drop is not None
     for name in ("l1", "schedule", "refresh", "tensorboard", "work_dir"):
         if args[name].value != args[name].default and not tunes:
-            raise ValueError(f"--{name} is of fine-tuning: it needs --dataset, and --epochs above 0")
+            raise UserError(f"--{name} is of fine-tuning: it needs --dataset, and --epochs above 0")
     for name in ("threshold", "sparsity", "sparsity_scope", "bits", "bits_for", "schedule"):
         if args[name].value != args[name].default and searches:
-            raise ValueError(f"--target_drop finds out by itself what --{name} should be: give one of them")
+            raise UserError(f"--target_drop finds out by itself what --{name} should be: give one of them")
     if searches and not (tunes and args.loss == "distill"):
-        raise ValueError("--target_drop needs a --dataset to judge by and --loss=distill to fine-tune with")
+        raise UserError("--target_drop needs a --dataset to judge by and --loss=distill to fine-tune with")
 
     from tfplaces import datasets
 
@@ -93,6 +94,7 @@ def main(args: flags.FlagValues) -> None:
 
     import keras
 
+    from tfplaces.common.files import write_json
     from tfplaces.compression import (
         Distillation,
         Monitor,
@@ -103,8 +105,7 @@ def main(args: flags.FlagValues) -> None:
         save_places,
         search,
     )
-    from tfplaces.files import write_json
-    from tfplaces.models.loading import load_place_net
+    from tfplaces.opening import load_place_net
     from tfplaces.training import TripletTuning
 
     recipe = Recipe(
@@ -148,9 +149,7 @@ def main(args: flags.FlagValues) -> None:
 def _bits_for(text: str) -> dict[str, int]:
     default, values = _by_layer("bits_for", text, int)
     if default is not None:
-        raise ValueError(
-            f"--bits_for={text}: name the layers, as in 'whitening=5,conv1*=8'; for all layers give --bits"
-        )
+        raise UserError(f"--bits_for={text}: name the layers, as in 'whitening=5,conv1*=8'; for all layers give --bits")
     return values
 
 
@@ -168,7 +167,7 @@ def _by_layer(flag: str, text: str, kind: type) -> tuple[float | None, dict[str,
             if not 0 <= number < float("inf") or bool(equals) != bool(pattern) or (not equals and default is not None):
                 raise ValueError
         except ValueError:
-            raise ValueError(f"--{flag}={text}: {part!r} is not GLOB=NUMBER, as in 'whitening=5,conv1*=8'") from None
+            raise UserError(f"--{flag}={text}: {part!r} is not GLOB=NUMBER, as in 'whitening=5,conv1*=8'") from None
         if equals:
             values[pattern] = number
         else:

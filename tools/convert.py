@@ -17,6 +17,7 @@ import tempfile
 
 from absl import flags
 
+from tfplaces.common.errors import UserError
 from tfplaces.lite import PRECISIONS, STATIC
 from tfplaces.tools import entry
 
@@ -58,7 +59,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(args: flags.FlagValues) -> int | None:
     if not args.output.endswith(".tflite"):
-        raise ValueError(f"--output={args.output}: a TFLite file is named .tflite")
+        raise UserError(f"--output={args.output}: a TFLite file is named .tflite")
     report = os.path.splitext(args.output)[0] + ".json"
     for path in (args.output, report):
         entry.check_output(path, args.overwrite)
@@ -68,16 +69,16 @@ def main(args: flags.FlagValues) -> int | None:
     for what, needs in ((args.precision, args.precision in STATIC), ("int8", args.output_type == "int8")):
         if needs and not args.calibration:
             flag = "output_type" if what == "int8" else "precision"
-            raise ValueError(f"--{flag}={what} needs --calibration=SPEC, images that show what the phone will see")
+            raise UserError(f"--{flag}={what} needs --calibration=SPEC, images that show what the phone will see")
     if args.finetune and (not args.model.lower().endswith(".keras") or "int" not in args.precision):
-        raise ValueError("--finetune is for a .keras file in a precision of integers; compress.py makes .places files")
+        raise UserError("--finetune is for a .keras file in a precision of integers; compress.py makes .places files")
     if args.precision == "full_int8" and not args.verify and not args.force:
-        raise ValueError(
+        raise UserError(
             "--precision=full_int8 loses accuracy on some networks: give --verify=SPEC, which refuses such a file, or "
             "--force"
         )
     if args.debug_layers and not args.verify:
-        raise ValueError("--debug_layers needs --verify=SPEC, images to look at the layers with")
+        raise UserError("--debug_layers needs --verify=SPEC, images to look at the layers with")
 
     from tfplaces import datasets
 
@@ -92,10 +93,10 @@ def main(args: flags.FlagValues) -> int | None:
         for dataset in judges:
             check_positives(dataset)
 
-    from tfplaces.files import write_json
+    from tfplaces.common.files import write_json
     from tfplaces.lite import convert
     from tfplaces.lite.check import check, file_report, layer_errors
-    from tfplaces.models.loading import load_place_net
+    from tfplaces.opening import load_place_net
 
     model, shared = _load(args, tuning)
     parent, name = os.path.split(os.path.abspath(args.output))
@@ -134,7 +135,7 @@ def main(args: flags.FlagValues) -> int | None:
 def _load(args: flags.FlagValues, tuning):
     """The Keras model to convert, and its sharing."""
     from tfplaces.compression import Distillation, Recipe, compress, load_compressed
-    from tfplaces.models.loading import load_place_net
+    from tfplaces.opening import load_place_net
 
     if args.model.lower().endswith(".places"):
         compressed = load_compressed(args.model)

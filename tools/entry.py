@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from absl import flags
 
+from tfplaces.common.errors import UserError
 from tfplaces.version import __version__
 
 # Exit codes: a user's mistake, and Ctrl-C and a kill as shells know them.
@@ -28,8 +29,8 @@ def run(
 
     Args:
         define_flags: defines the tool's own flags on the values it is given.
-        main: does the work and returns an exit code, None for 0; a `ValueError` or `OSError` from it is the user's to
-            mend and is printed as one line.
+        main: does the work and returns an exit code, None for 0; a `UserError` or `OSError` from it is the user's to
+            mend and is printed as one line; anything else is a bug and is raised.
         argv: program name and arguments; by default those of the process.
 
     With the environment variable TFPLACES_DEBUG set, errors are raised and native logs shown.
@@ -55,7 +56,7 @@ def run(
             sys.exit(0)
         rest = values(argv)[1:]
         if rest:
-            raise ValueError(f"unexpected argument {rest[0]!r}; flags are written --name=value, see --help")
+            raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value, see --help")
         if not debug:
             _quiet_native_logs()
         sys.exit(main(values) or 0)
@@ -63,7 +64,7 @@ def run(
         # The reader of standard output has gone, as in "| head"; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError, flags.Error) as error:
+    except (UserError, OSError, flags.Error) as error:
         if debug:
             raise
         print(f"{program}: {_one_line(error)}", file=sys.stderr)
@@ -115,7 +116,7 @@ def size(text: str | None) -> tuple[int, int] | None:
         return None
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(p.isascii() and p.isdigit() and 1 <= int(p) <= 8192 for p in parts):
-        raise ValueError(f"--input_size={text}: expected HEIGHTxWIDTH in pixels, as in 224x320")
+        raise UserError(f"--input_size={text}: expected HEIGHTxWIDTH in pixels, as in 224x320")
     return int(parts[0]), int(parts[1])
 
 
@@ -126,9 +127,9 @@ def check_model(path: str, *endings: str) -> None:
         ValueError: there is no such file, or its name has none of the endings.
     """
     if not os.path.isfile(path):
-        raise ValueError(f"{path}: no such model file")
+        raise UserError(f"{path}: no such model file")
     if not path.lower().endswith(endings):
-        raise ValueError(f"{path}: not a model that this tool opens; it opens {', '.join(endings)}")
+        raise UserError(f"{path}: not a model that this tool opens; it opens {', '.join(endings)}")
 
 
 def check_output(path: str, overwrite: bool) -> None:
@@ -138,7 +139,7 @@ def check_output(path: str, overwrite: bool) -> None:
         ValueError: the path exists and overwrite is not set, or its folder does not exist.
     """
     if os.path.exists(path) and not overwrite:
-        raise ValueError(f"{path}: exists already; give --overwrite to replace it, or another --output")
+        raise UserError(f"{path}: exists already; give --overwrite to replace it, or another --output")
     parent = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(parent):
-        raise ValueError(f"{path}: its folder {parent} does not exist; make it first")
+        raise UserError(f"{path}: its folder {parent} does not exist; make it first")

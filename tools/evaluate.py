@@ -27,13 +27,13 @@ def main(args: flags.FlagValues) -> None:
     entry.check_model(args.model, ".keras", ".places", ".tflite", ".tflpack")
     input_size = entry.size(args.input_size)
 
+    from tfplaces.common.files import write_json
     from tfplaces.datasets import load_dataset
-    from tfplaces.files import write_json
 
     dataset = load_dataset(args.dataset)
 
-    from tfplaces.describers import load_describer
     from tfplaces.evaluation import evaluate
+    from tfplaces.opening import load_describer
 
     describer = load_describer(args.model, input_size)
     result = evaluate(describer, dataset)

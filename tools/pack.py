@@ -10,6 +10,7 @@ import os
 
 from absl import flags
 
+from tfplaces.common.errors import UserError
 from tfplaces.tools import entry
 
 
@@ -23,11 +24,11 @@ def main(args: flags.FlagValues) -> None:
     source, target = (".tflpack", ".tflite") if args.unpack else (".tflite", ".tflpack")
     entry.check_output(args.output, args.overwrite)
     if not args.output.endswith(target):
-        raise ValueError(f"--output={args.output}: what is {'un' * args.unpack}packed is named {target}")
+        raise UserError(f"--output={args.output}: what is {'un' * args.unpack}packed is named {target}")
     entry.check_model(args.model, source)
 
     from tfplaces import coding
-    from tfplaces.progress import progress
+    from tfplaces.common.progress import progress
 
     with progress(os.path.getsize(args.model), "unpacking" if args.unpack else "packing", "byte") as bar:
 

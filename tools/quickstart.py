@@ -16,6 +16,7 @@ import time
 
 from absl import flags
 
+from tfplaces.common.errors import UserError
 from tfplaces.tools import entry
 
 # toytown, unless the user chooses: places to train and to fine-tune on, and a network that trains in minutes.
@@ -45,7 +46,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(args: flags.FlagValues) -> None:
     started = time.monotonic()
     if os.path.isdir(args.output) and os.listdir(args.output) and not args.overwrite:
-        raise ValueError(f"{args.output}: is not empty; give --overwrite to replace what is in it, or another --output")
+        raise UserError(f"{args.output}: is not empty; give --overwrite to replace what is in it, or another --output")
     input_size = entry.size(args.input_size)
 
     from tfplaces import datasets
@@ -58,11 +59,12 @@ def main(args: flags.FlagValues) -> None:
     check_positives(dataset)
 
     from tfplaces import report
+    from tfplaces.common.files import write_json, write_text
     from tfplaces.compression import find_kernels
-    from tfplaces.cost import measure_latency
-    from tfplaces.describers import load_describer
-    from tfplaces.evaluation import describe_images, score
-    from tfplaces.files import write_json, write_text
+    from tfplaces.describers import describe_images
+    from tfplaces.evaluation import score
+    from tfplaces.evaluation.cost import measure_latency
+    from tfplaces.opening import load_describer
 
     def output(name):
         return os.path.join(args.output, name)
@@ -160,9 +162,10 @@ class _Stages:
             self.train_sets, self.tune_sets = (train, validation), (tune, validation)
 
     def assemble(self, path: str):
-        from tfplaces.files import replacing
+        from tfplaces.common.files import replacing
         from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
-        from tfplaces.models import PlaceNet, load_backbone_weights
+        from tfplaces.models import PlaceNet
+        from tfplaces.pretrained import load_backbone_weights
         from tfplaces.training import add_whitening, initialize_netvlad
 
         _step("assembling the network")
@@ -201,7 +204,7 @@ class _Stages:
 
         from tfplaces import datasets
         from tfplaces.compression import Distillation, Recipe, compress, save_places
-        from tfplaces.models.loading import load_model
+        from tfplaces.opening import load_model
         from tfplaces.training import TripletTuning
 
         _step(f"compressing to {bits} bits, {SPARSITY:.0%} of the parameters pruned")
@@ -224,7 +227,7 @@ class _Stages:
         return compressed
 
     def convert(self, model, shared, path: str, precision: str):
-        from tfplaces.files import write_json
+        from tfplaces.common.files import write_json
         from tfplaces.lite import convert
         from tfplaces.lite.check import check, file_report
 
@@ -262,8 +265,8 @@ def _retrievals(dataset, queries, database):
     """Queries spread over the data set, with their best matches."""
     import numpy as np
 
+    from tfplaces.evaluation.search import rank
     from tfplaces.report import Retrieval
-    from tfplaces.retrieval import rank
 
     size = (120, 160)
     usable = dataset.answerable()

@@ -23,9 +23,10 @@ from typing import Any
 
 from absl import flags
 
-from tfplaces.files import replacing, sha256, write_json, write_text
-from tfplaces.paper import RESULTS, PaperRow
+from tfplaces.common.errors import UserError
+from tfplaces.common.files import replacing, sha256, write_json, write_text
 from tfplaces.tools import entry
+from tfplaces.workflows.paper import RESULTS, PaperRow
 
 # NetVLAD's published AlexNet is Caffe's reference network.
 BACKBONES = {"alexnet": "caffenet", "vgg16": "vgg16"}
@@ -64,7 +65,7 @@ def main(args: flags.FlagValues) -> None:
         whitening = [dataset.database for dataset in (*sets.values(), *more)]
         count = sum(map(len, whitening))
         if count <= WHITENING:
-            raise ValueError(
+            raise UserError(
                 f"a whitening to {WHITENING} dimensions takes more than {WHITENING} database images, here are {count}: "
                 "name more data sets with --whitening_dataset, or networks of your own with --models"
             )
@@ -87,7 +88,7 @@ def main(args: flags.FlagValues) -> None:
 def _run(args: flags.FlagValues) -> dict[str, Any]:
     """What the run is, plain JSON types: a state that is found has to agree with it."""
     if args.models and (args.networks or args.whitening_dataset or args.input_size):
-        raise ValueError("--models are used as they are: leave out --networks, --whitening_dataset and --input_size")
+        raise UserError("--models are used as they are: leave out --networks, --whitening_dataset and --input_size")
     run: dict[str, Any] = {"dataset": args.dataset.split(",")}
     if args.models:
         paths = args.models.split(",")
@@ -96,13 +97,13 @@ def _run(args: flags.FlagValues) -> dict[str, Any]:
         names = [_name(path) for path in paths]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"--models={args.models}: two are called {twice!r}, and so would be their rows")
+            raise UserError(f"--models={args.models}: two are called {twice!r}, and so would be their rows")
         run["models"] = {path: sha256(path) for path in paths}
     else:
         run["networks"] = list(dict.fromkeys((args.networks or ",".join(BACKBONES)).split(",")))
         unknown = [name for name in run["networks"] if name not in BACKBONES]
         if unknown:
-            raise ValueError(f"--networks={args.networks}: {unknown[0]!r} is none of {', '.join(BACKBONES)}")
+            raise UserError(f"--networks={args.networks}: {unknown[0]!r} is none of {', '.join(BACKBONES)}")
         run["whitening_dataset"] = args.whitening_dataset.split(",") if args.whitening_dataset else []
         size = entry.size(args.input_size)
         run["input_size"] = size and list(size)
@@ -130,9 +131,9 @@ def _open(output: str, run: dict[str, Any], overwrite: bool) -> dict[str, Any]:
         changed = None
     remedy = "give --overwrite to start anew, or another --output"
     if changed is None:
-        raise ValueError(f"{output}: is not empty and holds no run of this tool; {remedy}")
+        raise UserError(f"{output}: is not empty and holds no run of this tool; {remedy}")
     if changed:
-        raise ValueError(f"{output}: holds a run with another --{changed[0]}; {remedy}")
+        raise UserError(f"{output}: holds a run with another --{changed[0]}; {remedy}")
     return results
 
 
@@ -170,7 +171,7 @@ class _Grid:
         """Looks into one of the user's networks."""
         if _name(path) in self.results["networks"]:
             return
-        from tfplaces.models.loading import load_place_net
+        from tfplaces.opening import load_place_net
 
         self.add(_name(path), path, load_place_net(path), None)
 
@@ -227,7 +228,7 @@ class _Grid:
         import keras
 
         from tfplaces.compression import EmptyKernelError
-        from tfplaces.describers import load_describer
+        from tfplaces.opening import load_describer
 
         keras.utils.set_random_seed(self.args.seed)
         net = self.results["networks"][row["network"]]
@@ -255,7 +256,7 @@ class _Grid:
             places_statistics,
             save_places,
         )
-        from tfplaces.models.loading import load_place_net
+        from tfplaces.opening import load_place_net
 
         prune = {"threshold": row["threshold"]}
         if row["pruned_by"] == "share":
@@ -299,7 +300,8 @@ class _Images:
         """The mAP of each data set by its label."""
         import numpy as np
 
-        from tfplaces.evaluation import describe_images, score
+        from tfplaces.describers import describe_images
+        from tfplaces.evaluation import score
 
         bounds = np.cumsum([len(part) for part in self.parts])[:-1]
         parts = np.split(describe_images(describer, self.all), bounds)

@@ -10,6 +10,7 @@ import dataclasses
 
 from absl import flags
 
+from tfplaces.common.errors import UserError
 from tfplaces.tools import entry
 
 
@@ -26,7 +27,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(args: flags.FlagValues) -> None:
     if bool(args.model) == bool(args.backbone):
-        raise ValueError("give --model=FILE or --backbone=NAME")
+        raise UserError("give --model=FILE or --backbone=NAME")
     if args.json:
         entry.check_output(args.json, args.overwrite)
     if args.model:
@@ -34,13 +35,13 @@ def main(args: flags.FlagValues) -> None:
     input_size = entry.size(args.input_size)
     if args.model and args.model.lower().endswith(".places"):
         if input_size:
-            raise ValueError("--input_size changes nothing in a .places file: its layers are listed by their bytes")
+            raise UserError("--input_size changes nothing in a .places file: its layers are listed by their bytes")
         return _summarize_places(args.model, args.json)
 
-    from tfplaces.files import write_json
+    from tfplaces.common.files import write_json
     from tfplaces.models import PlaceNet
-    from tfplaces.models.loading import load_place_net
     from tfplaces.models.summary import summarize
+    from tfplaces.opening import load_place_net
 
     if args.model:
         model = load_place_net(args.model)
@@ -63,8 +64,8 @@ def main(args: flags.FlagValues) -> None:
 
 
 def _summarize_places(path: str, json: str | None) -> None:
-    from tfplaces.compression.statistics import places_statistics
-    from tfplaces.files import write_json
+    from tfplaces.coding.statistics import places_statistics
+    from tfplaces.common.files import write_json
 
     statistics = places_statistics(path)
     total, net = statistics.total, statistics.place_net

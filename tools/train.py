@@ -9,6 +9,7 @@ import os
 
 from absl import flags
 
+from tfplaces.common.errors import UserError
 from tfplaces.tools import entry
 
 
@@ -41,7 +42,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(args: flags.FlagValues) -> None:
     path = os.path.join(args.output, "model.keras")
     if os.path.exists(path) and not args.overwrite:
-        raise ValueError(f"{path}: exists already; give --overwrite to replace it, or another --output")
+        raise UserError(f"{path}: exists already; give --overwrite to replace it, or another --output")
     input_size = entry.size(args.input_size)
 
     from tfplaces import datasets
@@ -56,11 +57,12 @@ def main(args: flags.FlagValues) -> None:
 
     import keras
 
-    from tfplaces.files import replacing
+    from tfplaces.common.files import replacing
     from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
-    from tfplaces.models import PlaceNet, load_backbone_weights
+    from tfplaces.models import PlaceNet
+    from tfplaces.pretrained import load_backbone_weights
     from tfplaces.training import add_whitening, initialize_netvlad, train
-    from tfplaces.training.initialization import check_whitening
+    from tfplaces.training.assembly import check_whitening
 
     keras.utils.set_random_seed(args.seed)
     model = PlaceNet(args.backbone, clusters=args.clusters, input_size=input_size, cut=args.cut)

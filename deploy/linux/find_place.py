@@ -15,9 +15,9 @@ try:
     import numpy as np
 
     from tfplaces.datasets.images import EXTENSIONS, ImageFiles
-    from tfplaces.describers import Describer, load_describer
-    from tfplaces.evaluation import describe_images
-    from tfplaces.retrieval import similarities
+    from tfplaces.describers import Describer, describe_images
+    from tfplaces.evaluation.search import similarities
+    from tfplaces.opening import load_describer
 except ModuleNotFoundError as error:
     print(f"find_place: {error.name} is not installed; see README.md: pip install ai-edge-litert numpy pillow, then "
           "tfplaces with pip install --no-deps", file=sys.stderr)  # fmt: skip

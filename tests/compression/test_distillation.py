@@ -19,9 +19,9 @@ from tfplaces.compression import (
 )
 from tfplaces.compression.tfmot import import_tfmot
 from tfplaces.datasets import Images, PlaceDataset, cached, load_dataset
-from tfplaces.evaluation import describe_images
+from tfplaces.describers import describe_images
+from tfplaces.describers.keras import KerasDescriber
 from tfplaces.models import PlaceNet
-from tfplaces.models.describer import KerasDescriber
 from tfplaces.training import add_whitening, initialize_netvlad
 
 SIZE = (48, 64)

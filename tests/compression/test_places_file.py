@@ -16,8 +16,8 @@ import pytest
 import tfplaces
 from tfplaces import coding
 from tfplaces.compression import Compressed, Recipe, SharedTraining, compress, load_compressed, load_places, save_places
+from tfplaces.describers.keras import KerasDescriber
 from tfplaces.models import PlaceNet, outline
-from tfplaces.models.describer import KerasDescriber
 
 FIRST = "conv1/kernel"
 

@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfplaces import coding
+from tfplaces.coding.statistics import places_statistics
 from tfplaces.compression import Compressed, Recipe, compress, load_compressed, save_places
-from tfplaces.compression.statistics import places_statistics
 from tfplaces.models import PlaceNet
 
 FUZZ = int(os.environ.get("TFPLACES_FUZZ", "1"))

@@ -9,10 +9,12 @@ import pytest
 
 from tfplaces.compression import Recipe, compress
 from tfplaces.datasets import PlaceDataset, Subset, cached, load_dataset
-from tfplaces.evaluation import Evaluation, describe_images, evaluate
-from tfplaces.lite import LiteRTDescriber, convert
-from tfplaces.models import PlaceNet, load_backbone_weights
-from tfplaces.models.describer import KerasDescriber
+from tfplaces.describers import LiteRTDescriber, describe_images
+from tfplaces.describers.keras import KerasDescriber
+from tfplaces.evaluation import Evaluation, evaluate
+from tfplaces.lite import convert
+from tfplaces.models import PlaceNet
+from tfplaces.pretrained import load_backbone_weights
 from tfplaces.training import initialize_netvlad
 
 SIZE = (224, 320)

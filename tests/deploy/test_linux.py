@@ -17,7 +17,7 @@ from tflite_files import tflite
 import tfplaces
 from tfplaces import coding
 from tfplaces.datasets import ImageFiles
-from tfplaces.evaluation import describe_images
+from tfplaces.describers import describe_images
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "deploy" / "linux" / "find_place.py"

@@ -10,12 +10,13 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from tfplaces.datasets import PlaceDataset, load_dataset
-from tfplaces.lite import LiteRTDescriber, convert
+from tfplaces.describers import LiteRTDescriber
+from tfplaces.describers.keras import KerasDescriber
+from tfplaces.lite import convert
 from tfplaces.lite.check import check, file_report, layer_errors
 from tfplaces.lite.ranges import _narrowed, activation_ranges
 from tfplaces.lite.weights import Model
 from tfplaces.models import PlaceNet
-from tfplaces.models.describer import KerasDescriber
 from tfplaces.training import add_whitening, initialize_netvlad
 
 SIZE = (48, 64)

@@ -17,10 +17,11 @@ from ai_edge_litert import schema_py_generated as schema
 import tfplaces
 from tfplaces.compression import Recipe, compress, save_places
 from tfplaces.datasets import Images, load_dataset
-from tfplaces.lite import PRECISIONS, LiteRTDescriber, convert, operators
+from tfplaces.describers.keras import KerasDescriber
+from tfplaces.describers.litert import LiteRTDescriber, operators
+from tfplaces.lite import PRECISIONS, convert
 from tfplaces.lite import converter as converter_module
 from tfplaces.models import PlaceNet
-from tfplaces.models.describer import KerasDescriber
 from tfplaces.training import add_whitening, initialize_netvlad
 
 SIZE = (64, 96)
@@ -270,7 +271,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(model, town: Images, tmp
 OPEN = """
 import sys
 import numpy as np
-from tfplaces.describers import load_describer
+from tfplaces.opening import load_describer
 for path in sys.argv[1:]:
     try:
         describer = load_describer(path)

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 import tfplaces
-from tfplaces.lite import LiteRTDescriber, convert
+from tfplaces.describers import LiteRTDescriber
+from tfplaces.lite import convert
 from tfplaces.training import add_whitening, initialize_netvlad
 
 pytestmark = pytest.mark.slow

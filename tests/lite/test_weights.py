@@ -11,10 +11,11 @@ import pytest
 
 from tfplaces.compression import Recipe, SharedKernel, compress, find_kernels
 from tfplaces.datasets import Images, load_dataset
-from tfplaces.lite import PRECISIONS, LiteRTDescriber, convert, converter
+from tfplaces.describers import LiteRTDescriber
+from tfplaces.describers.keras import KerasDescriber
+from tfplaces.lite import PRECISIONS, convert, converter
 from tfplaces.lite.weights import Model, _round_int4, _unpack_int4, kernel_errors, locate_kernels
 from tfplaces.models import PlaceNet
-from tfplaces.models.describer import KerasDescriber
 from tfplaces.training import initialize_netvlad
 
 SIZE = (48, 64)

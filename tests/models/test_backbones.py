@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tfplaces.models import BACKBONES, PlaceNet
-from tfplaces.models.loading import load_model
 from tfplaces.models.summary import summarize
+from tfplaces.opening import load_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 96, 80, 3)).astype(np.float32)
 

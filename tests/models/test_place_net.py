@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfplaces.models import BACKBONES, PlaceNet
-from tfplaces.models.loading import load_model
+from tfplaces.opening import load_model
 
 OPTIONS = {
     "clusters": 3,

@@ -88,7 +88,7 @@ def test_models(run, made, here: Path) -> None:
 
 def test_models_are_named_from_the_folder_that_holds_them(run, made, here: Path, monkeypatch) -> None:
     from tfplaces.benchmarks import models
-    from tfplaces.cost import Latency
+    from tfplaces.evaluation.cost import Latency
 
     paths = [here / "float" / "m.tflite", here / "small" / "pack" / "m.tflpack"]
     for path in paths:

@@ -98,7 +98,7 @@ def test_fine_tuning_and_its_flags(compress, here: Path) -> None:
 
 def test_a_target(compress, monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
     for name, value in {"TRIALS": 1, "OPTIONS": ((3, 0.0), (6, 0.0), (3, 0.8), (6, 0.8))}.items():
-        monkeypatch.setattr(sys.modules["tfplaces.compression.search"], name, value)
+        monkeypatch.setattr(sys.modules["tfplaces.compression.smallest_file"], name, value)
     compress("--target_drop=100", "--loss=distill", "--layers=!conv1", tune=True)
     provenance = opened().provenance
     assert provenance["drop_even_queries"] <= 100 and "drop_odd_queries" in provenance

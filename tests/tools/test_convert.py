@@ -14,7 +14,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from tfplaces.lite import LiteRTDescriber
+from tfplaces.describers import LiteRTDescriber
 
 
 def test_verified(made, photos: Path, run, here: Path) -> None:

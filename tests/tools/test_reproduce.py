@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfplaces import compression, paper
+from tfplaces import compression
 from tfplaces.compression import find_kernels, load_places, places_statistics
 from tfplaces.models import PlaceNet, outline
 from tfplaces.tools import entry, reproduce
+from tfplaces.workflows import paper
 
 # Of the second network some rows are enough.
 ROWS = {**paper.RESULTS, "alexnet": paper.RESULTS["alexnet"][::3]}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tfplaces.datasets import PlaceDataset, cached, load_dataset
+from tfplaces.describers.keras import KerasDescriber
 from tfplaces.evaluation import evaluate
 from tfplaces.models import PlaceNet
-from tfplaces.models.describer import KerasDescriber
 from tfplaces.training import initialize_netvlad, train, trainer
 
 SIZE = (48, 64)

@@ -14,7 +14,8 @@ import time
 
 import numpy as np
 
-from tfplaces.memory import peak, reset_peak
+from tfplaces.common.errors import UserError
+from tfplaces.evaluation.memory import peak, reset_peak
 
 INPUTS = 32768
 BATCH, STEPS = 16, 5
@@ -71,7 +72,7 @@ def _in_fresh_process(way: str, outputs: int, seed: int) -> dict:
     )
     if process.returncode:
         reason = process.stderr.strip().splitlines() or ["it was killed, most likely for want of memory"]
-        raise ValueError(f"clustering {INPUTS}x{outputs} with {way} failed: {reason[-1]}")
+        raise UserError(f"clustering {INPUTS}x{outputs} with {way} failed: {reason[-1]}")
     return json.loads(process.stdout.splitlines()[-1])
 
 
@@ -120,8 +121,8 @@ def _ours(weights: np.ndarray) -> tuple:
     import keras
 
     from tfplaces.coding import encode
-    from tfplaces.compression.compress import share_model
     from tfplaces.compression.finetuning import SharedTraining
+    from tfplaces.compression.recipe import share_model
 
     layer = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(weights.shape[1])])
     layer.layers[0].set_weights([weights, np.zeros(weights.shape[1], np.float32)])

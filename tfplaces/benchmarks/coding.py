@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tfplaces.coding import decode, encode
-from tfplaces.progress import progress
+from tfplaces.common.progress import progress
 
 _LAPLACE = np.exp(-np.abs(np.arange(31) - 15) / 2.2)
 _BELL = np.exp(-(((np.arange(256) - 128) / 90) ** 2) / 2)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from tfplaces import coding
-from tfplaces.cost import measure_latency, measure_memory
-from tfplaces.describers import load_describer
-from tfplaces.progress import progress
+from tfplaces.common.progress import progress
+from tfplaces.evaluation import measure_latency, measure_memory
+from tfplaces.opening import load_describer
 
 
 def measure_models(
@@ -26,8 +26,8 @@ def measure_models(
     Returns:
         a row for each model: `model`, its path from the folder that holds all of them; `input_size`; `latency`, for
         each number of `threads` the median `ms`, the `ratio` to the first model and the number of `rounds`; `memory`,
-        bytes, as `tfplaces.cost.Memory`, None elsewhere than on Linux; `file_bytes`; `packed_bytes`, what a `.tflite`
-        takes as a `.tflpack`, and compressed files as they are; None for a `.keras`.
+        bytes, as `tfplaces.evaluation.Memory`, None elsewhere than on Linux; `file_bytes`; `packed_bytes`, what a
+        `.tflite` takes as a `.tflpack`, and compressed files as they are; None for a `.keras`.
 
     Raises:
         ValueError: a model cannot be opened; known before anything that takes long.

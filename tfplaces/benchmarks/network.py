@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from tfplaces.benchmarks.coding import entropy
-from tfplaces.memory import peak, reset_peak, resident
+from tfplaces.common.errors import UserError
+from tfplaces.evaluation.memory import peak, reset_peak, resident
 
 SPARSITY = 0.5
 BITS = (5, 8)
@@ -45,7 +46,7 @@ def measure_network(whitening: int = 4096, backbone: str = "vgg16", seed: int = 
                 if not line.startswith("{"):
                     print(line, end="", file=sys.stderr, flush=True)
         if process.returncode:
-            raise ValueError(f"compressing {backbone} to {bits} bits failed: exit code {process.returncode}")
+            raise UserError(f"compressing {backbone} to {bits} bits failed: exit code {process.returncode}")
         rows.append(json.loads(lines[-1]))
     return rows
 

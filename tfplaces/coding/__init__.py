@@ -1,12 +1,19 @@
-"""Entropy coder and container of `.places` and `.tflpack` files. Needs numpy, not TensorFlow. FORMAT.md has the bytes.
+"""Entropy coder, and readers of `.places` and `.tflpack` files. Needs numpy and nothing else. FORMAT.md has the bytes.
 
 write, read: a file of a JSON header and named tensors. Container: what `read` returns.
 encode, decode: the entropy coder, uint8 symbols to bytes and back.
 pack, unpack, unpack_bytes: a `.tflite` to a `.tflpack` and back.
+PlacesFile: an open `.places` file; SharedKernel: a kernel in it; places_statistics: what each layer takes in it.
 """
 
 from tfplaces.coding.container import MAX_BYTES, Container, read, write
+from tfplaces.coding.places import PlacesFile
 from tfplaces.coding.rans import decode, encode
+from tfplaces.coding.shared_kernel import SharedKernel
+from tfplaces.coding.statistics import FileStatistics, places_statistics
 from tfplaces.coding.tflpack import pack, unpack, unpack_bytes
 
-__all__ = ["MAX_BYTES", "Container", "decode", "encode", "pack", "read", "unpack", "unpack_bytes", "write"]
+__all__ = [
+    "MAX_BYTES", "Container", "FileStatistics", "PlacesFile", "SharedKernel", "decode", "encode", "pack",
+    "places_statistics", "read", "unpack", "unpack_bytes", "write",
+]  # fmt: skip

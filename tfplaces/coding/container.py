@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tfplaces.coding import rans
+from tfplaces.common.errors import UserError
 
 MAGIC = {"places": b"TFPLACES", "tflpack": b"TFLPACK\n"}  # by kind; the kind is also the file name's extension
 VERSION = 1
@@ -75,7 +76,7 @@ def write(
     for name, tensor in tensors.items() if isinstance(tensors, Mapping) else tensors:
         dtype = DTYPES.get(tensor.dtype.name)
         if dtype is None:
-            raise ValueError(f"{path}: tensor {name!r} is {tensor.dtype}; convert it to one of {', '.join(DTYPES)}")
+            raise UserError(f"{path}: tensor {name!r} is {tensor.dtype}; convert it to one of {', '.join(DTYPES)}")
         decoded = np.ascontiguousarray(tensor, dtype).reshape(-1).view(np.uint8)
         coding, payload = "raw", memoryview(decoded)
         if dtype.itemsize == 1 and len(coded := rans.encode(decoded)) < decoded.size:
@@ -87,9 +88,9 @@ def write(
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         _parse_header(text, max_bytes=None)
         if len(text) > MAX_HEADER_BYTES:
-            raise ValueError(f"the header of {len(text)} bytes is larger than {MAX_HEADER_BYTES}")
+            raise UserError(f"the header of {len(text)} bytes is larger than {MAX_HEADER_BYTES}")
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     deflated = zlib.compress(text, 9)
     size = _PREAMBLE.size + len(deflated) + sum(map(len, payloads)) + _CHECKSUM.size
     preamble = _PREAMBLE.pack(magic, VERSION, len(deflated), size, zlib.crc32(deflated))
@@ -147,7 +148,7 @@ class Container:
                 self.header, table = _parse_header(_inflate(deflated), max_bytes)
                 ends = list(accumulate((tensor.bytes for tensor in table), initial=_PREAMBLE.size + len(deflated)))
                 if ends[-1] + _CHECKSUM.size != self.file_bytes:
-                    raise ValueError("the tensors' sizes do not add up to the file's; its writer is at fault")
+                    raise UserError("the tensors' sizes do not add up to the file's; its writer is at fault")
         except BaseException:
             self.close()
             raise
@@ -163,27 +164,27 @@ class Container:
         file.seek(self._start)
         preamble = file.read(_PREAMBLE.size)
         if size < _PREAMBLE.size + _CHECKSUM.size:
-            raise ValueError(f"only {size} bytes long: not a .{kind} file, or damaged; copy or download it again")
+            raise UserError(f"only {size} bytes long: not a .{kind} file, or damaged; copy or download it again")
         magic, version, header_bytes, file_bytes, header_crc = _PREAMBLE.unpack(preamble)
         if magic != expected:
             found = next((f"a .{other} file" for other in MAGIC if MAGIC[other] == magic), "something else")
-            raise ValueError(f"not a .{kind} file but {found}")
+            raise UserError(f"not a .{kind} file but {found}")
         if version > VERSION:
-            raise ValueError(
+            raise UserError(
                 f"written by a newer tfplaces: version {version}, this reads up to {VERSION}; upgrade tfplaces"
             )
         if version == 0 or file_bytes != size or header_bytes > size - _PREAMBLE.size - _CHECKSUM.size:
-            raise ValueError(f"{size} bytes long instead of {file_bytes}, version {version}: {_DAMAGED}")
+            raise UserError(f"{size} bytes long instead of {file_bytes}, version {version}: {_DAMAGED}")
         if header_bytes > MAX_HEADER_BYTES:
-            raise ValueError(f"the header of {header_bytes} bytes is larger than {MAX_HEADER_BYTES}")
+            raise UserError(f"the header of {header_bytes} bytes is larger than {MAX_HEADER_BYTES}")
         deflated = file.read(header_bytes)
         if zlib.crc32(deflated) != header_crc:
-            raise ValueError(f"wrong header checksum: {_DAMAGED}")
+            raise UserError(f"wrong header checksum: {_DAMAGED}")
         crc, left = zlib.crc32(deflated, zlib.crc32(preamble)), size - _PREAMBLE.size - header_bytes - _CHECKSUM.size
         while left and (chunk := file.read(min(left, _CHUNK))):
             crc, left = zlib.crc32(chunk, crc), left - len(chunk)
         if file.read(_CHECKSUM.size) != _CHECKSUM.pack(crc):
-            raise ValueError(f"wrong checksum: {_DAMAGED}")
+            raise UserError(f"wrong checksum: {_DAMAGED}")
         return size, deflated
 
     def tensor(self, name: str) -> np.ndarray:
@@ -200,10 +201,10 @@ class Container:
             with self._lock:
                 self._file.seek(self._start + self._offsets[name])
                 if self._file.readinto(payload) != entry.bytes:
-                    raise ValueError(f"the file got shorter since it was opened: {_DAMAGED}")
+                    raise UserError(f"the file got shorter since it was opened: {_DAMAGED}")
             decoded = payload if entry.coding == "raw" else rans.decode(payload.data, entry.decoded_bytes)
             if zlib.crc32(decoded) != entry.crc32:
-                raise ValueError(f"wrong checksum: {_DAMAGED}")
+                raise UserError(f"wrong checksum: {_DAMAGED}")
             return decoded.view(DTYPES[entry.dtype]).reshape(entry.shape)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -232,9 +233,9 @@ class Container:
         try:
             yield
         except ValueError as error:
-            raise ValueError(f"{self.label}: {what}{error}") from error
+            raise UserError(f"{self.label}: {what}{error}") from error
         except MemoryError as error:
-            raise ValueError(f"{self.label}: {what}it takes more memory than is free") from error
+            raise UserError(f"{self.label}: {what}it takes more memory than is free") from error
 
 
 @dataclass(frozen=True)
@@ -255,24 +256,24 @@ class _Tensor:
     @classmethod
     def from_json(cls, entry: object, max_bytes: int | None) -> "_Tensor":
         if not isinstance(entry, dict) or set(entry) != set(cls.__dataclass_fields__):
-            raise ValueError(f"every tensor needs {', '.join(cls.__dataclass_fields__)} and nothing else")
+            raise UserError(f"every tensor needs {', '.join(cls.__dataclass_fields__)} and nothing else")
         name, shape = entry["name"], entry["shape"]
         if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-            raise ValueError(f"a tensor's name has to be 1 to {MAX_NAME} printable characters")
+            raise UserError(f"a tensor's name has to be 1 to {MAX_NAME} printable characters")
         if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
-            raise ValueError(f"tensor {name!r}: its dtype is not one of {', '.join(DTYPES)}")
+            raise UserError(f"tensor {name!r}: its dtype is not one of {', '.join(DTYPES)}")
         if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_is_size, shape)):
-            raise ValueError(f"tensor {name!r}: its shape is not a list of at most {MAX_DIMENSIONS} sizes")
+            raise UserError(f"tensor {name!r}: its shape is not a list of at most {MAX_DIMENSIONS} sizes")
         if not _is_size(entry["bytes"]) or not _is_size(entry["crc32"]):
-            raise ValueError(f"tensor {name!r}: bytes and crc32 have to be unsigned integers")
+            raise UserError(f"tensor {name!r}: bytes and crc32 have to be unsigned integers")
         tensor = cls(**{**entry, "shape": tuple(shape)})
         if max_bytes is not None and math.prod(max(size, 1) for size in shape) > max_bytes:
-            raise ValueError(f"tensor {name!r}: the shape {shape} is more than the {max_bytes} bytes of max_bytes")
+            raise UserError(f"tensor {name!r}: the shape {shape} is more than the {max_bytes} bytes of max_bytes")
         if tensor.coding == "raw":
             if tensor.bytes != tensor.decoded_bytes:
-                raise ValueError(f"tensor {name!r}: {tensor.bytes} bytes do not fill the shape {shape}")
+                raise UserError(f"tensor {name!r}: {tensor.bytes} bytes do not fill the shape {shape}")
         elif tensor.coding != "rans" or DTYPES[tensor.dtype].itemsize != 1:
-            raise ValueError(
+            raise UserError(
                 f"tensor {name!r}: coding {tensor.coding!r:.40} of {tensor.dtype} is unknown; upgrade tfplaces"
             )
         return tensor
@@ -284,11 +285,11 @@ def _inflate(deflated: bytes) -> bytes:
     try:
         text = inflater.decompress(deflated, MAX_HEADER_BYTES + 1)
     except zlib.error as error:
-        raise ValueError(f"the header cannot be inflated ({error}); its writer is at fault") from None
+        raise UserError(f"the header cannot be inflated ({error}); its writer is at fault") from None
     if len(text) > MAX_HEADER_BYTES:
-        raise ValueError(f"the header inflates to more than {MAX_HEADER_BYTES} bytes")
+        raise UserError(f"the header inflates to more than {MAX_HEADER_BYTES} bytes")
     if not inflater.eof or inflater.unused_data:
-        raise ValueError("the header is not one whole zlib stream; its writer is at fault")
+        raise UserError("the header is not one whole zlib stream; its writer is at fault")
     return text
 
 
@@ -304,26 +305,26 @@ def _parse_header(text: bytes, max_bytes: int | None) -> tuple[dict[str, Any], l
         )
         json.dumps(document, ensure_ascii=False).encode()  # fails where a string holds half a surrogate pair
     except RecursionError:
-        raise ValueError("the header is nested too deep") from None
+        raise UserError("the header is nested too deep") from None
     except ValueError as error:
-        raise ValueError(f"the header is not plain JSON: {error}") from error
+        raise UserError(f"the header is not plain JSON: {error}") from error
     level = [document]
     for _ in range(MAX_NESTING):
         level = [inner for outer in level if isinstance(outer, (dict, list)) for inner in _members(outer)]
     if level:
-        raise ValueError(f"the header is nested too deep, more than {MAX_NESTING} levels")
+        raise UserError(f"the header is nested too deep, more than {MAX_NESTING} levels")
     if not isinstance(document, dict) or set(document) != {"header", "tensors"}:
-        raise ValueError("the header has to be an object of 'header' and 'tensors'")
+        raise UserError("the header has to be an object of 'header' and 'tensors'")
     header, entries = document["header"], document["tensors"]
     if not isinstance(header, dict) or not isinstance(entries, list):
-        raise ValueError("'header' has to be an object and 'tensors' a list")
+        raise UserError("'header' has to be an object and 'tensors' a list")
     table = [_Tensor.from_json(entry, max_bytes) for entry in entries]
     names = {tensor.name for tensor in table}
     if len(names) != len(table):
-        raise ValueError("two tensors have the same name")
+        raise UserError("two tensors have the same name")
     total = sum(tensor.decoded_bytes for tensor in table)
     if max_bytes is not None and total > max_bytes:
-        raise ValueError(f"the tensors take {total} bytes when decoded, more than max_bytes, {max_bytes}; raise it")
+        raise UserError(f"the tensors take {total} bytes when decoded, more than max_bytes, {max_bytes}; raise it")
     return header, table
 
 
@@ -333,19 +334,19 @@ def _members(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) != len(pairs):
-        raise ValueError("a name occurs twice in one object")
+        raise UserError("a name occurs twice in one object")
     return dict(pairs)
 
 
 def _short_int(digits: str) -> int:
     if len(digits) > 20:  # more than 64 bits; long ones are slow to convert
-        raise ValueError(f"an integer of {len(digits)} digits")
+        raise UserError(f"an integer of {len(digits)} digits")
     return int(digits)
 
 
 def _finite_float(digits: str) -> float:
     if not math.isfinite(value := float(digits)):
-        raise ValueError(f"the number {digits[:20]} is not finite")
+        raise UserError(f"the number {digits[:20]} is not finite")
     return value
 
 
@@ -355,7 +356,7 @@ def _is_size(value: object) -> bool:
 
 def _magic(kind: str) -> bytes:
     if kind not in MAGIC:
-        raise ValueError(f"unknown kind of file {kind!r}; known are {', '.join(MAGIC)}")
+        raise UserError(f"unknown kind of file {kind!r}; known are {', '.join(MAGIC)}")
     return MAGIC[kind]
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfplaces.common.errors import UserError
+
 CONSTANT, PACKED, RANS = range(3)  # the first byte of a stream
 LOW = 1 << 16  # states are in [LOW, LOW << 16) between steps; every lane starts, in the encoder, at LOW
 MAX_GRAMS = 1 << 12  # levels ** gram size
@@ -36,7 +38,7 @@ def encode(symbols: np.ndarray) -> bytes:
         ValueError: the array is not uint8.
     """
     if symbols.dtype != np.uint8:
-        raise ValueError(f"rANS codes uint8 symbols, not {symbols.dtype}")
+        raise UserError(f"rANS codes uint8 symbols, not {symbols.dtype}")
     symbols = np.ascontiguousarray(symbols).reshape(-1)
     if not symbols.size:
         return b""
@@ -87,7 +89,7 @@ def decode(data: bytes | memoryview, count: int) -> np.ndarray:
     elif mode == RANS:
         symbols = _decode_rans(reader, count)
     else:
-        raise ValueError(f"corrupt stream: unknown mode {mode}")
+        raise UserError(f"corrupt stream: unknown mode {mode}")
     reader.end()
     return symbols
 
@@ -110,13 +112,13 @@ def _pack(symbols: np.ndarray, width: int) -> bytes:
 def _unpack(reader: "_Reader", count: int) -> np.ndarray:
     width = reader.byte()
     if width not in (1, 2, 4, 8):
-        raise ValueError(f"corrupt stream: {width} bits per packed symbol, not 1, 2, 4 or 8")
+        raise UserError(f"corrupt stream: {width} bits per packed symbol, not 1, 2, 4 or 8")
     packed = np.frombuffer(reader.take(-(-count * width // 8)), np.uint8)
     shifts = np.arange(0, 8, width, dtype=np.uint8)
     symbols = (packed[:, None] >> shifts).reshape(-1)
     symbols &= np.uint8((1 << width) - 1)
     if symbols[count:].any():
-        raise ValueError("corrupt stream: padding bits are not zero")
+        raise UserError("corrupt stream: padding bits are not zero")
     return symbols[:count]
 
 
@@ -217,7 +219,7 @@ def _read_frequencies(reader: "_Reader", size: int, slot_bits: int) -> np.ndarra
         frequencies[i] = value = reader.varint()
         i += 1 if value else 1 + reader.varint()
     if i != size or frequencies.sum() != 1 << slot_bits or frequencies.max() == 1 << slot_bits:
-        raise ValueError("corrupt stream: symbol frequencies do not add up")
+        raise UserError("corrupt stream: symbol frequencies do not add up")
     return frequencies
 
 
@@ -249,23 +251,23 @@ def _encode_rans(symbols: np.ndarray, plan: _Plan) -> bytes:
 def _decode_rans(reader: "_Reader", count: int) -> np.ndarray:
     gram, slot_bits, levels, lanes = (reader.varint() for _ in range(4))
     if gram not in (1, 2, 4, 8) or not 1 <= slot_bits <= MAX_SLOT_BITS:
-        raise ValueError(f"corrupt stream: grams of {gram} symbols, {slot_bits} bits")
+        raise UserError(f"corrupt stream: grams of {gram} symbols, {slot_bits} bits")
     if not 2 <= levels <= 256 or levels**gram > MAX_GRAMS:
-        raise ValueError(f"corrupt stream: {levels} levels in grams of {gram}")
+        raise UserError(f"corrupt stream: {levels} levels in grams of {gram}")
     grams = -(-count // gram)
     if not 1 <= lanes <= grams <= lanes * MAX_STEPS:
-        raise ValueError(f"corrupt stream: {lanes} lanes for {grams} grams")
+        raise UserError(f"corrupt stream: {lanes} lanes for {grams} grams")
     table = _Table.of(_read_frequencies(reader, levels**gram, slot_bits), gram, levels)
     state = np.frombuffer(reader.take(4 * lanes), "<u4").astype(np.uint32)
     words = np.frombuffer(reader.take(len(reader) // 2 * 2), "<u2")
     if state.min() < LOW:
-        raise ValueError("corrupt stream: a state is too low")
+        raise UserError("corrupt stream: a state is too low")
     out = np.empty(grams, table.symbols.dtype)
     whole = grams // lanes * lanes
     position = _decode_steps(out[:whole].reshape(-1, lanes), state, words, 0, table)
     position = _decode_steps(out[whole:].reshape(1, -1), state[: grams - whole], words, position, table)
     if position != len(words) or (state != LOW).any():
-        raise ValueError("corrupt stream: it does not end where it should")
+        raise UserError("corrupt stream: it does not end where it should")
     return out.view(np.uint8)[:count]
 
 
@@ -302,7 +304,7 @@ def _decode_steps(out: np.ndarray, x: np.ndarray, words: np.ndarray, position: i
         hungry = (x < low).nonzero()[0]
         end = position + len(hungry)
         if end > len(words):
-            raise ValueError("corrupt stream: it ends too early")
+            raise UserError("corrupt stream: it ends too early")
         x[hungry] = x[hungry] << sixteen | words[position:end]
         position = end
     return position
@@ -331,7 +333,7 @@ class _Reader:
 
     def take(self, size: int) -> memoryview:
         if size > len(self._rest):
-            raise ValueError("corrupt stream: it ends too early")
+            raise UserError("corrupt stream: it ends too early")
         taken, self._rest = self._rest[:size], self._rest[size:]
         return taken
 
@@ -345,8 +347,8 @@ class _Reader:
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-        raise ValueError("corrupt stream: a number is too long")
+        raise UserError("corrupt stream: a number is too long")
 
     def end(self) -> None:
         if len(self._rest):
-            raise ValueError(f"corrupt stream: {len(self._rest)} bytes left over")
+            raise UserError(f"corrupt stream: {len(self._rest)} bytes left over")

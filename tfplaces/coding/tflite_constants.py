@@ -8,6 +8,8 @@ import math
 import struct
 from dataclasses import dataclass
 
+from tfplaces.common.errors import UserError
+
 IDENTIFIER = b"TFL3"  # at byte 4
 
 # Bytes of a value by TensorType; 1 for the others: int8, uint8, bool, and those of less than a byte, which are packed.
@@ -44,7 +46,7 @@ def find_constants(data: bytes) -> list[Constant]:
         ValueError: not a TFLite model, or one cut short or damaged.
     """
     if data[4:8] != IDENTIFIER:
-        raise ValueError("not a TFLite model")
+        raise UserError("not a TFLite model")
     model = _Table(data, _number(data, "<I", 0))
     buffers = [_extent(buffer) for buffer in model.tables(_MODEL_BUFFERS)]
     owners: dict[int, _Table] = {}
@@ -64,7 +66,7 @@ def _extent(buffer: "_Table") -> tuple[int, int]:
     offset, size = buffer.number(_BUFFER_OFFSET, "<Q"), buffer.number(_BUFFER_SIZE, "<Q")
     if offset > 1:  # behind the flatbuffer; 0 and 1 say that it is not
         if offset + size > len(buffer.data):
-            raise ValueError("a TFLite model cut short or damaged: a buffer lies outside of the file")
+            raise UserError("a TFLite model cut short or damaged: a buffer lies outside of the file")
         return offset, size
     return buffer.vector(_BUFFER_DATA, 1)
 
@@ -107,7 +109,7 @@ class _Table:
         start = position + _number(self.data, "<I", position)
         count = _number(self.data, "<I", start)
         if start + 4 + count * item_bytes > len(self.data):
-            raise ValueError("a TFLite model cut short or damaged: a vector ends outside of the file")
+            raise UserError("a TFLite model cut short or damaged: a vector ends outside of the file")
         return start + 4, count
 
     def tables(self, field: int) -> "list[_Table]":
@@ -118,5 +120,5 @@ class _Table:
 
 def _number(data: bytes, form: str, position: int) -> int:
     if not 0 <= position <= len(data) - struct.calcsize(form):
-        raise ValueError("a TFLite model cut short or damaged: an offset leads outside of the file")
+        raise UserError("a TFLite model cut short or damaged: an offset leads outside of the file")
     return struct.unpack_from(form, data, position)[0]

@@ -26,6 +26,7 @@ import numpy as np
 from tfplaces.coding import rans
 from tfplaces.coding.container import MAX_BYTES, Container, read, replacing, write
 from tfplaces.coding.tflite_constants import Constant, find_constants
+from tfplaces.common.errors import UserError
 
 MAX_PART_BYTES = 1 << 24  # bounds the memory that unpacking takes
 MIN_LINE = 32  # values; palettes do not pay for less
@@ -57,12 +58,12 @@ def pack(model: str | os.PathLike, path: str | os.PathLike, progress: Progress =
         OSError: a file cannot be read or written.
     """
     if os.path.getsize(model) > MAX_BYTES:
-        raise ValueError(f"{os.fspath(model)}: larger than {MAX_BYTES} bytes")
+        raise UserError(f"{os.fspath(model)}: larger than {MAX_BYTES} bytes")
     data = Path(model).read_bytes()
     try:
         constants = find_constants(data)
     except ValueError as error:
-        raise ValueError(f"{os.fspath(model)}: {error}") from None
+        raise UserError(f"{os.fspath(model)}: {error}") from None
     parts: list[dict[str, Any]] = []  # filled while the tensors are taken
     header = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "parts": parts}
     return write(path, "tflpack", header, _tensors(data, constants, parts, progress))
@@ -140,22 +141,22 @@ class _Part:
         """Checks a part of a header; `end` is where the one before it ends."""
         names = [field.name for field in fields(cls)]
         if not isinstance(entry, dict) or set(entry) != set(names):
-            raise ValueError(f"every part needs {', '.join(names)} and nothing else; upgrade tfplaces")
+            raise UserError(f"every part needs {', '.join(names)} and nothing else; upgrade tfplaces")
         part = cls(**entry)
         if not all(type(n) is int and n > 0 for n in (part.value_bytes, part.bytes, part.rows)):
-            raise ValueError("bytes, value_bytes and rows of a part have to be positive integers")
+            raise UserError("bytes, value_bytes and rows of a part have to be positive integers")
         if type(part.offset) is not int or part.offset < end or part.bytes > MAX_PART_BYTES:
-            raise ValueError(f"parts overlap or are larger than {MAX_PART_BYTES} bytes")
+            raise UserError(f"parts overlap or are larger than {MAX_PART_BYTES} bytes")
         if part.value_bytes not in (1, 2, 4, 8) or part.bytes % (part.value_bytes * part.rows):
-            raise ValueError("a part is not a matrix of values of 1, 2, 4 or 8 bytes")
+            raise UserError("a part is not a matrix of values of 1, 2, 4 or 8 bytes")
         if (part.coding, part.lines) not in _KINDS or type(part.transposed) is not bool:
-            raise ValueError("a part is coded in an unknown way; upgrade tfplaces")
+            raise UserError("a part is coded in an unknown way; upgrade tfplaces")
         if part.coding == "multiples" and part.value_bytes not in (2, 4):
-            raise ValueError("multiples have to be of 2 or 4 bytes")
+            raise UserError("multiples have to be of 2 or 4 bytes")
         if part.coding == "planes" and part.transposed:
-            raise ValueError("planes cannot be transposed")
+            raise UserError("planes cannot be transposed")
         if part.coding != "planes" and (part.columns if part.lines == "rows" else part.rows) < MIN_LINE:
-            raise ValueError(f"a part has palettes for lines of less than {MIN_LINE} values")
+            raise UserError(f"a part has palettes for lines of less than {MIN_LINE} values")
         return part
 
 
@@ -368,7 +369,7 @@ def _unpack(container: Container, file: BinaryIO, max_bytes: int, progress: Prog
     rest.copy(size - done, put)
     rest.end()
     if sha256.hexdigest() != digest:
-        raise ValueError(f"{container.label}: what it unpacks to is not what was packed; its writer is at fault")
+        raise UserError(f"{container.label}: what it unpacks to is not what was packed; its writer is at fault")
     return size
 
 
@@ -377,24 +378,24 @@ def _check_header(container: Container, max_bytes: int) -> tuple[int, str, list[
     try:
         header = container.header
         if set(header) != {"bytes", "sha256", "parts"} or not isinstance(header["parts"], list):
-            raise ValueError("the header has to be of bytes, sha256 and parts; upgrade tfplaces")
+            raise UserError("the header has to be of bytes, sha256 and parts; upgrade tfplaces")
         size, digest, parts, end = header["bytes"], header["sha256"], [], 0
         if type(size) is not int or not 0 <= size <= max_bytes:
-            raise ValueError(f"the model takes {size!r:.40} bytes, max_bytes is {max_bytes}")
+            raise UserError(f"the model takes {size!r:.40} bytes, max_bytes is {max_bytes}")
         for entry in header["parts"]:
             parts.append(part := _Part.from_json(entry, end))
             end = part.offset + part.bytes
         if end > size:
-            raise ValueError("the parts are larger than the model")
+            raise UserError("the parts are larger than the model")
         expected = {f"{n}/{p}": part.values for n, part in enumerate(parts) for p in range(part.tensors)}
         if set(container.names) != {*expected, "rest"}:
-            raise ValueError("the tensors are not those of the parts")
+            raise UserError("the tensors are not those of the parts")
         for name in container.names:
             shape = container.shape(name)
             if container.dtype(name) != np.uint8 or len(shape) != 1 or shape[0] != expected.get(name, shape[0]):
-                raise ValueError(f"tensor {name!r} is not the bytes of its part")
+                raise UserError(f"tensor {name!r} is not the bytes of its part")
     except ValueError as error:
-        raise ValueError(f"{container.label}: {error}") from None
+        raise UserError(f"{container.label}: {error}") from None
     return size, digest, parts
 
 
@@ -439,7 +440,7 @@ def _read_palettes(rest: "_Rest", lines: int, length: int, value_bytes: int) -> 
     above, below = rest.take_numbers(2 * lines, "u1").reshape(2, lines).astype(np.intp)
     total = above + below
     if max(above.max(), below.max()) > MAX_SIDE or total.max() > length:
-        raise ValueError(f"{rest.label}: a palette is too large; its writer is at fault")
+        raise UserError(f"{rest.label}: a palette is too large; its writer is at fault")
     ends = np.cumsum(total)
     words = rest.take_numbers(int(ends[-1]), f"<u{value_bytes}")
 
@@ -479,7 +480,7 @@ class _Rest:
         while size:
             data = self._inflate(min(size, _CHUNK))
             if not data and (self._inflater.eof or not len(self._next) + len(self._deflated)):
-                raise ValueError(f"{self.label}: the rest ends too early; its writer is at fault")
+                raise UserError(f"{self.label}: the rest ends too early; its writer is at fault")
             size -= len(data)
             put(data)
 
@@ -489,7 +490,7 @@ class _Rest:
         while not more and not self._inflater.eof and (self._next or self._deflated):
             more = self._inflate(1)
         if more or not self._inflater.eof or self._inflater.unused_data or self._deflated:
-            raise ValueError(f"{self.label}: the rest does not end where it should; its writer is at fault")
+            raise UserError(f"{self.label}: the rest does not end where it should; its writer is at fault")
 
     def _inflate(self, most: int) -> bytes:
         if not self._next:
@@ -497,6 +498,6 @@ class _Rest:
         try:
             data = self._inflater.decompress(self._next, most)
         except zlib.error as error:
-            raise ValueError(f"{self.label}: the rest cannot be inflated ({error})") from None
+            raise UserError(f"{self.label}: the rest cannot be inflated ({error})") from None
         self._next = self._inflater.unconsumed_tail
         return data

@@ -1,15 +1,15 @@
 """Trained pruning and weight sharing, and the `.places` file that holds the result."""
 
-from tfplaces.compression.compress import Compressed, Recipe, compress, share_model
+from tfplaces.coding import FileStatistics, SharedKernel, places_statistics
 from tfplaces.compression.distillation import CosineDistance, Distillation
 from tfplaces.compression.finetuning import FineTuning, PrunedTraining, SharedTraining
 from tfplaces.compression.kernels import Kernel, find_kernels
 from tfplaces.compression.monitor import Monitor
 from tfplaces.compression.places import load_compressed, load_places, save_places
 from tfplaces.compression.pruning import EmptyKernelError, Pruning, prune_model
-from tfplaces.compression.search import search
-from tfplaces.compression.sharing import SharedKernel, share
-from tfplaces.compression.statistics import FileStatistics, places_statistics
+from tfplaces.compression.recipe import Compressed, Recipe, compress, share_model
+from tfplaces.compression.sharing import share
+from tfplaces.compression.smallest_file import search
 from tfplaces.compression.tfmot import import_tfmot
 from tfplaces.compression.work_dir import WorkDir
 

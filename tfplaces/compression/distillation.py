@@ -11,10 +11,9 @@ import tensorflow as tf
 from keras import ops
 
 from tfplaces.datasets import Images
-from tfplaces.evaluation import describe_images
+from tfplaces.describers import KerasDescriber, describe_images
 from tfplaces.layers import l2_normalize
 from tfplaces.models import PlaceNet
-from tfplaces.models.describer import KerasDescriber
 from tfplaces.training.fitting import Checkpoint, RatedAdam, fit_epochs
 
 BATCH_SIZE = 16

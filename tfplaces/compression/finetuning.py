@@ -9,8 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfplaces.compression.kernels import BLOCK, Kernel, channel_view, find_kernels, row_blocks, value_for
-from tfplaces.compression.sharing import GRID_MAX, SharedKernel
+from tfplaces.coding import SharedKernel
+from tfplaces.coding.channels import BLOCK, channel_view, row_blocks
+from tfplaces.coding.shared_kernel import GRID_MAX
+from tfplaces.common.errors import UserError
+from tfplaces.compression.kernels import Kernel, find_kernels, value_for
 from tfplaces.layers import PCAWhitening
 from tfplaces.layers.whitening import KERNEL_RMS
 from tfplaces.training.fitting import Checkpoint
@@ -139,7 +142,7 @@ class SharedTraining(_Training):
     def __init__(self, model: keras.Model, shared: Mapping[str, SharedKernel], refresh: int = 0, **kwargs):
         super().__init__(model, **kwargs)
         if refresh < 0:
-            raise ValueError(f"refresh={refresh}: a number of steps, 0 for never")
+            raise UserError(f"refresh={refresh}: a number of steps, 0 for never")
         # XLA, which Keras takes where there is a GPU, knows no blocks of a size that varies.
         self.supports_jit = False
         self._shared, self._refresh = dict(shared), refresh

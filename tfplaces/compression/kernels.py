@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import keras
 import numpy as np
 
-# Weights worked on at a time: full-size temporaries of a large kernel are what memory goes on.
-BLOCK = 2**20
+from tfplaces.common.errors import UserError
 
 Value = TypeVar("Value")
 
@@ -63,7 +62,7 @@ def select_kernels(kernels: Sequence[Kernel], patterns: str) -> list[Kernel]:
     included = [part for part in parts if not part.startswith("!")] or ["*"]
     chosen = [k for k in kernels if _matches(k, included) and not _matches(k, excluded)]
     if not chosen:
-        raise ValueError(f"the layers {patterns!r} leave nothing to compress")
+        raise UserError(f"the layers {patterns!r} leave nothing to compress")
     return chosen
 
 
@@ -91,27 +90,4 @@ def _check_patterns(patterns, kernels: Sequence[Kernel]) -> None:
     for pattern in patterns:
         if not any(_matches(kernel, [pattern]) for kernel in kernels):
             layers = dict.fromkeys(kernel.name.rpartition("/")[0] for kernel in kernels)
-            raise ValueError(f"no layer matches {pattern!r}; there are {', '.join(layers)}")
-
-
-def channel_view(weights: np.ndarray, channel_axis: int) -> np.ndarray:
-    """A kernel as `[outer, channels, inner]`, without a copy where it is contiguous."""
-    shape = weights.shape
-    outer, inner = int(np.prod(shape[:channel_axis])), int(np.prod(shape[channel_axis + 1 :]))
-    return weights.reshape(outer, shape[channel_axis], inner)
-
-
-def row_blocks(view: np.ndarray) -> Iterator[slice]:
-    """Slices of the first axis of a `[outer, channels, inner]` view that hold about a million weights each."""
-    rows = max(1, BLOCK // max(1, view.shape[1] * view.shape[2]))
-    for start in range(0, view.shape[0], rows):
-        yield slice(start, start + rows)
-
-
-def channel_rms(view: np.ndarray) -> np.ndarray:
-    """Root mean square of each channel of a `[outer, channels, inner]` view, float32 `[channels]`; 1 where all is 0."""
-    total = np.zeros(view.shape[1])
-    for rows in row_blocks(view):
-        total += np.einsum("oci,oci->c", view[rows], view[rows], dtype=np.float64)
-    rms = np.sqrt(total / (view.shape[0] * view.shape[2]))
-    return np.where(rms > 0, rms, 1.0).astype(np.float32)
+            raise UserError(f"no layer matches {pattern!r}; there are {', '.join(layers)}")

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from tfplaces.common.errors import UserError
+
 # Bins that the range is divided into where it is crowded; so many values at most are their own bins.
 BINS = 2**16
 # Bits of a float32 that a bin of the first pass ignores; the second pass tells them apart where it is crowded.
@@ -81,7 +83,7 @@ def _histogram(blocks: Callable[[], Iterable[np.ndarray]]) -> tuple[np.ndarray, 
         coarse += np.bincount(bits >> _LOW_BITS, minlength=len(coarse))
     first = np.arange(len(coarse), dtype=np.uint32) << np.uint32(_LOW_BITS)
     if np.any(coarse[~np.isfinite(first.view(np.float32))]):
-        raise ValueError("values that are not finite (NaN or infinity)")
+        raise UserError("values that are not finite (NaN or infinity)")
     if coarse.sum() <= BINS:
         values, counts = np.unique(np.concatenate([block for block, _ in _float_bits(blocks)]), return_counts=True)
         return values.astype(np.float64), counts.astype(np.float64)

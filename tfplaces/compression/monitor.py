@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfplaces.common.errors import UserError
 from tfplaces.compression.finetuning import SharedTraining
 from tfplaces.compression.kernels import find_kernels
 
@@ -28,7 +29,7 @@ class Monitor(keras.callbacks.Callback):
         try:
             import tensorboard  # noqa: F401
         except ImportError:
-            raise ValueError("TensorBoard is not installed: pip install tfplaces[tensorboard]") from None
+            raise UserError("TensorBoard is not installed: pip install tfplaces[tensorboard]") from None
         self._writer = tf.summary.create_file_writer(log_dir)
         self._step = 0
 

@@ -1,35 +1,18 @@
-"""`.places` files: a PlaceNet's description, its shared kernels and its other weights, in a container of `coding`.
-
-Header:
-
-    {"place_net": configuration of the PlaceNet, "kernels": {name: channel axis}, "provenance": {...}}
-
-Tensors of each kernel in `kernels`: `NAME/levels`, int8 where that holds them exactly, else float32; `NAME/indices`
-uint8 of the kernel's shape; `NAME/scales` float32, one a channel. Of every other weight `NAME` float32. A kernel is
-levels[indices] · scales, in float32. There are no other tensors.
-"""
+"""Writes compressed PlaceNets as `.places` files and builds them again; `tfplaces.coding.places` has the format."""
 
 from __future__ import annotations
 
-import math
 import os
-import re
-from typing import Any
 
 import numpy as np
 
 from tfplaces import coding
-from tfplaces.compression.compress import Compressed
+from tfplaces.coding.places import PlacesFile, check_config, parts
+from tfplaces.common.errors import UserError
 from tfplaces.compression.kernels import find_kernels
-from tfplaces.compression.sharing import SharedKernel
-from tfplaces.models import BACKBONES, PlaceNet, outline
+from tfplaces.compression.recipe import Compressed
+from tfplaces.models import PlaceNet, outline
 from tfplaces.version import __version__
-
-# Beyond these a description is damaged or hostile.
-_MAX_UNITS = 65_536
-_MAX_PIXELS = 8192
-# What TensorFlow takes as a name's scope, or the network is built and does not run.
-_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.>-]{0,63}")
 
 
 def save_places(path: str | os.PathLike, compressed: Compressed) -> int:
@@ -44,8 +27,8 @@ def save_places(path: str | os.PathLike, compressed: Compressed) -> int:
     """
     model = compressed.model
     if not isinstance(model, PlaceNet):
-        raise ValueError(f"a .places file holds a PlaceNet, not a {type(model).__name__}")
-    _check_config(os.fspath(path), model.get_config())
+        raise UserError(f"a .places file holds a PlaceNet, not a {type(model).__name__}")
+    check_config(os.fspath(path), model.get_config())
     tensors = {}
     for variable in model.weights:
         name = variable.path
@@ -91,7 +74,7 @@ def load_compressed(path: str | os.PathLike, max_bytes: int = coding.MAX_BYTES) 
         _check_weights(file, outline(_build, file))
         needed = 4 * file.parameters + file.container.decoded_bytes
         if needed > max_bytes:
-            raise ValueError(
+            raise UserError(
                 f"{file.path}: the network takes {needed} bytes with its indices, more than max_bytes, {max_bytes}; "
                 "raise it if you trust the file"
             )
@@ -107,176 +90,17 @@ def load_compressed(path: str | os.PathLike, max_bytes: int = coding.MAX_BYTES) 
         return Compressed(model, shared, file.provenance)
 
 
-class PlacesFile:
-    """An open `.places` file whose header is sound, to read weight by weight without Keras; use it in a `with`.
-
-    Whether the weights are those of the network that the header describes is for `load_compressed` to find.
-
-    Attributes:
-        path: of the file.
-        container: the file's container.
-        config: arguments of the PlaceNet.
-        axes: channel axis of each shared kernel by name.
-        provenance: how the file came about.
-        shapes: of each weight by name, shared or not, in the file's order.
-    """
-
-    def __init__(self, path: str | os.PathLike, max_bytes: int = coding.MAX_BYTES):
-        """Opens and checks it; `max_bytes` bounds all tensors together as decoded.
-
-        Raises:
-            ValueError: the file is damaged, too large or not a `.places` file.
-        """
-        self.path = os.fspath(path)
-        self.container = coding.read(path, "places", max_bytes)
-        try:
-            header = self.container.header
-            for key in ("place_net", "kernels", "provenance"):
-                if not isinstance(header.get(key), dict):
-                    raise ValueError(f"{self.path}: its header does not describe a PlaceNet, {key} is missing")
-            self.config, self.axes, self.provenance = header["place_net"], header["kernels"], header["provenance"]
-            _check_config(self.path, self.config)
-            self.shapes = self._weights()
-        except BaseException:
-            self.container.close()
-            raise
-
-    def __enter__(self) -> PlacesFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.container.close()
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights of the float network."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
-
-    def _weights(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each weight by name."""
-        owners = {part: name for name in self.axes for part in parts(name)}
-        missing = next((part for part in owners if part not in self.container.names), None)
-        if missing is not None:
-            raise ValueError(f"{self.path}: has no tensor {missing!r:.80}")
-        weights = [name for name in self.container.names if name not in owners or name.endswith("/indices")]
-        shapes = {owners.get(name, name): self.container.shape(name) for name in weights}
-        if len(shapes) < len(weights):
-            raise ValueError(f"{self.path}: holds a kernel both shared and not shared")
-        return shapes
-
-    def stored_bytes(self, name: str) -> tuple[int, int]:
-        """The bytes of a weight's payloads in the file: of all, and of the indices alone, 0 where it is not shared."""
-        if name not in self.axes:
-            return self.container.payload_bytes(name), 0
-        levels, indices, scales = map(self.container.payload_bytes, parts(name))
-        return levels + indices + scales, indices
-
-    def floats(self, name: str) -> np.ndarray:
-        """A weight that is not shared.
-
-        Raises:
-            ValueError: it is not float32, or not finite.
-        """
-        if self.container.dtype(name) != np.float32:
-            raise ValueError(f"{self.path}: {name!r:.80} is {self.container.dtype(name)}, expected float32")
-        values = self.container.tensor(name)
-        if not np.all(np.isfinite(values)):
-            raise ValueError(f"{self.path}: {name!r:.80} has values that are not finite")
-        return values
-
-    def shared_kernel(self, name: str) -> SharedKernel:
-        """A shared kernel.
-
-        Raises:
-            ValueError: its parts do not fit each other.
-        """
-        container, shape, axis = self.container, self.shapes[name], self.axes[name]
-        levels_name, indices_name, scales_name = parts(name)
-        where = f"{self.path}: {name!r:.80}"
-        if type(axis) is not int or not 0 <= axis < len(shape):
-            raise ValueError(f"{where} has a channel axis that is none of its {len(shape)}")
-        count = container.shape(levels_name)
-        if len(count) != 1 or not 1 <= count[0] <= 256:
-            raise ValueError(f"{where} has levels of shape {count}, expected 1 to 256 of them")
-        if container.dtype(indices_name) != np.uint8:
-            raise ValueError(f"{where} has indices of {container.dtype(indices_name)}, expected uint8")
-        if container.shape(scales_name) != (shape[axis],):
-            raise ValueError(f"{where} has scales of shape {container.shape(scales_name)}, expected {(shape[axis],)}")
-        if container.dtype(levels_name) == np.int8:
-            levels = container.tensor(levels_name).astype(np.float32)
-        else:
-            levels = self.floats(levels_name)
-        if np.any(levels[1:] < levels[:-1]) or 0.0 not in levels:
-            raise ValueError(f"{where} has levels that are not ascending with zero among them")
-        scales = self.floats(scales_name)
-        with np.errstate(over="ignore"):
-            largest = np.max(np.abs(levels)) * np.max(np.abs(scales), initial=np.float32(0))
-        if not np.isfinite(largest):
-            raise ValueError(f"{where} has weights that are not finite")
-        indices = container.tensor(indices_name)
-        if indices.size and indices.max() >= len(levels):
-            raise ValueError(f"{where} uses a level that is not there")
-        return SharedKernel(levels, indices, scales, axis)
-
-
-def parts(kernel: str) -> tuple[str, str, str]:
-    """The names of the tensors of a shared kernel: levels, indices, scales."""
-    return f"{kernel}/levels", f"{kernel}/indices", f"{kernel}/scales"
-
-
 def _narrowed(levels: np.ndarray) -> np.ndarray:
     """As int8 where every bit survives that (-0.0 does not), else as they are."""
     integers = np.clip(np.rint(levels), -127, 127).astype(np.int8)
     return integers if integers.astype(np.float32).tobytes() == levels.tobytes() else levels
 
 
-def _is_whole(value: Any, least: int, most: int) -> bool:
-    return type(value) is int and least <= value <= most
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= float(np.finfo(np.float32).max)
-
-
-def _is_list(value: Any, length: int) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == length
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and _NAME.fullmatch(value) is not None
-
-
-# What `PlaceNet.get_config` gives: for each argument what it has to be, and the test.
-_CONFIG = {
-    "backbone": (f"one of {', '.join(BACKBONES)}", lambda v: _is_name(v) and v in BACKBONES),
-    "clusters": (f"a whole number from 1 to {_MAX_UNITS}", lambda v: _is_whole(v, 1, _MAX_UNITS)),
-    "whitening": (f"a whole number from 0 to {_MAX_UNITS}", lambda v: _is_whole(v, 0, _MAX_UNITS)),
-    "input_size": (
-        f"height and width from 1 to {_MAX_PIXELS}",
-        lambda v: _is_list(v, 2) and all(_is_whole(size, 1, _MAX_PIXELS) for size in v),
-    ),
-    "cut": ("the name of a layer", _is_name),
-    "scale": ("a number", _is_number),
-    "offset": ("a list of three numbers", lambda v: _is_list(v, 3) and all(map(_is_number, v))),
-    "assignment_bias": ("true or false", lambda v: isinstance(v, bool)),
-    "name": ("a name of 1 to 64 letters, digits and _.>-", _is_name),
-}
-
-
-def _check_config(path: str, config: dict[str, Any]) -> None:
-    unknown = sorted(set(config) - set(_CONFIG))
-    if unknown:
-        raise ValueError(f"{path}: {unknown[0]!r:.40} is nothing that describes a PlaceNet")
-    for key, (expected, holds) in _CONFIG.items():
-        if key not in config or not holds(config[key]):
-            raise ValueError(f"{path}: {key} of its PlaceNet is not {expected}")
-
-
 def _build(file: PlacesFile) -> PlaceNet:
     try:
         return PlaceNet.from_config(file.config)
     except ValueError as error:
-        raise ValueError(f"{file.path}: its header does not describe a PlaceNet ({error})") from None
+        raise UserError(f"{file.path}: its header does not describe a PlaceNet ({error})") from None
 
 
 def _check_weights(file: PlacesFile, outline: PlaceNet) -> None:
@@ -285,14 +109,14 @@ def _check_weights(file: PlacesFile, outline: PlaceNet) -> None:
     kernels = {kernel.name: kernel for kernel in find_kernels(outline)}
     for name, axis in file.axes.items():
         if name not in kernels:
-            raise ValueError(f"{file.path}: {name!r:.80} is no kernel of the network that its header describes")
+            raise UserError(f"{file.path}: {name!r:.80} is no kernel of the network that its header describes")
         if type(axis) is not int or axis != kernels[name].channel_axis:
-            raise ValueError(f"{file.path}: the channel axis of {name} is not {kernels[name].channel_axis}")
+            raise UserError(f"{file.path}: the channel axis of {name} is not {kernels[name].channel_axis}")
     for name, shape in expected.items():
         if name not in file.shapes:
-            raise ValueError(f"{file.path}: has no tensor {name}")
+            raise UserError(f"{file.path}: has no tensor {name}")
         if file.shapes[name] != shape:
-            raise ValueError(f"{file.path}: {name} is of shape {file.shapes[name]}, expected {shape}")
+            raise UserError(f"{file.path}: {name} is of shape {file.shapes[name]}, expected {shape}")
     for name in file.shapes:
         if name not in expected:
-            raise ValueError(f"{file.path}: {name!r:.80} is no weight of the network that its header describes")
+            raise UserError(f"{file.path}: {name!r:.80} is no weight of the network that its header describes")

@@ -8,7 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfplaces.compression.kernels import channel_rms, channel_view, find_kernels, row_blocks, select_kernels, value_for
+from tfplaces.coding.channels import channel_rms, channel_view, row_blocks
+from tfplaces.common.errors import UserError
+from tfplaces.compression.kernels import find_kernels, select_kernels, value_for
 
 # step -> (should prune at this step, threshold or sparsity), as TF-MOT's PolynomialDecay and ConstantSparsity.
 Schedule = Callable[[int], tuple[bool, float]]
@@ -53,16 +55,16 @@ def prune_model(
         ValueError: neither or both of threshold and sparsity, or a number out of range.
     """
     if (threshold is None) == (sparsity is None):
-        raise ValueError("give a threshold or a sparsity")
+        raise UserError("give a threshold or a sparsity")
     if threshold is not None and not threshold >= 0:
-        raise ValueError(f"threshold={threshold}: a magnitude, at least 0")
+        raise UserError(f"threshold={threshold}: a magnitude, at least 0")
     for share in (sparsity or 0, *(sparsity_for or {}).values()):
         if not 0 <= share < 1:
-            raise ValueError(f"sparsity={share}: a share, at least 0 and below 1")
+            raise UserError(f"sparsity={share}: a share, at least 0 and below 1")
     if scope not in SCOPES:
-        raise ValueError(f"scope {scope!r}: {' or '.join(SCOPES)}")
+        raise UserError(f"scope {scope!r}: {' or '.join(SCOPES)}")
     if sparsity_for and scope != "layer":
-        raise ValueError("sparsities of single layers need the scope layer")
+        raise UserError("sparsities of single layers need the scope layer")
     kernels = select_kernels(find_kernels(model), layers)
     scores = [_Scores(k.variable.numpy(), k.channel_axis, relative=sparsity is not None) for k in kernels]
     if sparsity is None:
@@ -75,7 +77,7 @@ def prune_model(
         count, prunable = round(sparsity * model.count_params()), sum(kernel.size for kernel in kernels)
         if count > prunable:
             limit = prunable / model.count_params()
-            raise ValueError(f"sparsity={sparsity}: only {limit:.3f} of the parameters can be pruned")
+            raise UserError(f"sparsity={sparsity}: only {limit:.3f} of the parameters can be pruned")
         counts = _lamp_counts(scores, count)
     if sparsity is not None:
         limits = [magnitude_quantile(s.blocks, count) for s, count in zip(scores, counts, strict=True)]
@@ -209,7 +211,7 @@ class Pruning(keras.callbacks.Callback):
     ):
         super().__init__()
         if (threshold is None) == (sparsity is None):
-            raise ValueError("give a schedule of thresholds or one of sparsities")
+            raise UserError("give a schedule of thresholds or one of sparsities")
         self._what, self._schedule = ("threshold", threshold) if threshold else ("sparsity", sparsity)
         self._scope, self._layers = scope, layers
         self._masks: Sequence[tuple] = ()
@@ -218,7 +220,7 @@ class Pruning(keras.callbacks.Callback):
         from tfplaces.compression.finetuning import PrunedTraining, SharedTraining
 
         if isinstance(self.model, SharedTraining):
-            raise ValueError("the weights are shared already: prune before sharing")
+            raise UserError("the weights are shared already: prune before sharing")
         self._step_keeps_zeros = isinstance(self.model, PrunedTraining)
         self._pruned = self.model.model if self._step_keeps_zeros else self.model
         self._keep_zeros()

@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
-from tfplaces.compression.kernels import channel_rms, channel_view, row_blocks
+from tfplaces.coding.channels import channel_rms, channel_view, row_blocks
+from tfplaces.coding.shared_kernel import GRID_MAX, SharedKernel
+from tfplaces.common.errors import UserError
 from tfplaces.compression.kmeans import kmeans_1d
 
 GRIDS = ("int8", "none")
-# Levels on the int8 grid are whole numbers from -127 to 127.
-GRID_MAX = 127
 # Levels and scales are fitted in turn, this often, on at most so many rows of a kernel.
 _ROUNDS = 2
 _SAMPLE = 2**20
 # The smallest normal number: a scale is never zero.
 _TINY = np.finfo(np.float32).tiny
-
-
-@dataclasses.dataclass
-class SharedKernel:
-    """A kernel whose weights are levels[indices] · scales, in float32.
-
-    Attributes:
-        levels: float32 `[n]`, ascending, zero among them, n at most 256; on the int8 grid whole numbers −127 to 127.
-        indices: uint8 of the kernel's shape.
-        scales: float32 `[channels]`, positive.
-        channel_axis: the axis of the kernel that scales go along.
-    """
-
-    levels: np.ndarray
-    indices: np.ndarray
-    scales: np.ndarray
-    channel_axis: int
-
-    @property
-    def zero(self) -> int:
-        """Index of the level that is zero."""
-        return int(np.searchsorted(self.levels, 0.0))
-
-    @property
-    def on_int8_grid(self) -> bool:
-        """Whether every weight is a whole number from −127 to 127 times its channel's scale."""
-        return bool(np.all(np.abs(self.levels) <= GRID_MAX) and np.all(self.levels == np.round(self.levels)))
-
-    def weights(self) -> np.ndarray:
-        """The kernel, float32."""
-        out = np.empty(self.indices.shape, np.float32)
-        indices, view = channel_view(self.indices, self.channel_axis), channel_view(out, self.channel_axis)
-        for rows in row_blocks(indices):
-            np.multiply(self.levels[indices[rows]], self.scales[:, None], out=view[rows])
-        return out
 
 
 def share(weights: np.ndarray, channel_axis: int, bits: int, grid: str = "int8") -> SharedKernel:
@@ -73,10 +36,10 @@ def share(weights: np.ndarray, channel_axis: int, bits: int, grid: str = "int8")
     """
     check_bits(bits)
     if grid not in GRIDS:
-        raise ValueError(f"grid {grid!r}: {' or '.join(GRIDS)}")
+        raise UserError(f"grid {grid!r}: {' or '.join(GRIDS)}")
     view = channel_view(np.ascontiguousarray(weights, np.float32), channel_axis)
     if not all(np.all(np.isfinite(view[rows])) for rows in row_blocks(view)):
-        raise ValueError("weights that are not finite (NaN or infinity) cannot be shared")
+        raise UserError("weights that are not finite (NaN or infinity) cannot be shared")
     pruned = any(np.any(view[rows] == 0) for rows in row_blocks(view))
     sample = view[:: max(1, weights.size // _SAMPLE)]
     fits = [
@@ -134,7 +97,7 @@ def _levels(scaled: np.ndarray, bits: int, pruned: bool) -> np.ndarray:
 def check_bits(bits: int) -> None:
     """Raises ValueError unless bits are 2 to 8."""
     if not 2 <= bits <= 8:
-        raise ValueError(f"bits={bits}: 2 to 8")
+        raise UserError(f"bits={bits}: 2 to 8")
 
 
 def nearest(values: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from tfplaces.files import sha256, write_json
+from tfplaces.common.errors import UserError
+from tfplaces.common.files import sha256, write_json
 from tfplaces.training.fitting import Checkpoint
 
 # What says which run it is.
@@ -47,7 +48,7 @@ class WorkDir:
             with contextlib.suppress(OSError, ValueError), open(run, encoding="utf-8") as file:
                 found = json.load(file)
             if found != identity:
-                raise ValueError(
+                raise UserError(
                     f"{path}: holds the state of another run, or something else; remove it, or name another --work_dir"
                 )
         work_dir = cls(path)

@@ -10,6 +10,7 @@ import inspect
 import urllib.parse
 from collections.abc import Callable
 
+from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import Concatenation, Images, PlaceDataset, Subset, concatenate, hold_out, take_queries
 from tfplaces.datasets.folder import folder
 from tfplaces.datasets.images import CachedImages, ImageFiles, cached, load_image, read_batches, resize
@@ -42,12 +43,12 @@ def load_dataset(spec: str, split: str | None = None) -> PlaceDataset:
     for key, value in options.items():
         if key not in parameters or key == "path":
             known = ", ".join(p for p in parameters if p != "path") or "none"
-            raise ValueError(f"{spec}: unknown option {key!r}; {kind} has {known}")
+            raise UserError(f"{spec}: unknown option {key!r}; {kind} has {known}")
         default = parameters[key].default
         try:
             arguments[key] = type(default)(value)
         except ValueError:
-            raise ValueError(f"{spec}: {key}={value} is not of type {type(default).__name__}") from None
+            raise UserError(f"{spec}: {key}={value} is not of type {type(default).__name__}") from None
     if "path" in parameters:
         arguments["path"] = path
     return dataclasses.replace(KINDS[kind](**arguments), spec=spec)
@@ -83,16 +84,16 @@ def _parse(spec: str) -> tuple[str, str, dict[str, str]]:
     head, _, query = spec.partition("?")
     kind, _, path = head.partition(":")
     if kind not in KINDS:
-        raise ValueError(
+        raise UserError(
             f"{spec!r} names no data set: expected KIND[:PATH][?key=value&…], KIND one of {', '.join(KINDS)}"
         )
     takes_path = "path" in inspect.signature(KINDS[kind]).parameters
     if takes_path != bool(path):
-        raise ValueError(f"{spec}: {kind} takes " + ("a path, as in folder:photos" if takes_path else "no path"))
+        raise UserError(f"{spec}: {kind} takes " + ("a path, as in folder:photos" if takes_path else "no path"))
     try:
         options = dict(urllib.parse.parse_qsl(query, strict_parsing=True) if query else [])
     except ValueError:
-        raise ValueError(f"{spec}: options are key=value, separated by &") from None
+        raise UserError(f"{spec}: options are key=value, separated by &") from None
     return kind, path, options
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfplaces.common.errors import UserError
+
 
 class Images(abc.ABC):
     """A sequence of images that are read (or drawn) on demand; nothing is kept in memory."""
@@ -46,7 +48,7 @@ class PlaceDataset:
         positives: for each query the database indices that show its place, int64 `[n]`, sorted; may be empty.
         database_places: the place of each database image, int64 `[len(database)]`, or None where only `positives`
             says what belongs together. With it, database images are training anchors too.
-        protocol: the rule of average precision, a key of `tfplaces.metrics.PROTOCOLS`.
+        protocol: the rule of average precision, a key of `tfplaces.evaluation.average_precision.PROTOCOLS`.
         junk: for each query the database indices that are neither right nor wrong, int64 `[n]`, sorted, none of them
             positive; or None where there are none.
         own_images: where the queries are among the database images: the database index of each query's own image, -1
@@ -67,7 +69,7 @@ class PlaceDataset:
         for name in ("positives", "junk", "own_images"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.queries):
-                raise ValueError(f"{self.spec}: {len(self.queries)} queries, but {name} for {len(value)}")
+                raise UserError(f"{self.spec}: {len(self.queries)} queries, but {name} for {len(value)}")
 
     def ignored(self, query: int) -> np.ndarray:
         """Database indices that tell nothing about a query: its junk and its own image; int64 `[n]`, sorted."""
@@ -138,5 +140,5 @@ def hold_out(dataset: PlaceDataset, every: int = 5) -> tuple[PlaceDataset, Place
     usable = dataset.answerable()
     held = usable[::every]
     if len(held) == len(usable):
-        raise ValueError(f"{dataset.spec}: {len(usable)} queries with positives are too few to hold some out")
+        raise UserError(f"{dataset.spec}: {len(usable)} queries with positives are too few to hold some out")
     return take_queries(dataset, [q for q in usable if q not in set(held)]), take_queries(dataset, held)

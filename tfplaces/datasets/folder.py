@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.images import EXTENSIONS, ImageFiles
 
@@ -32,19 +33,19 @@ def folder(path: str) -> PlaceDataset:
         ValueError: nothing usable there, or a ground truth that does not fit the files.
     """
     if not os.path.isdir(path):
-        raise ValueError(f"folder:{path}: no such folder")
+        raise UserError(f"folder:{path}: no such folder")
     if os.path.exists(os.path.join(path, "gt.json")):
         return _ground_truth(path)
     if os.path.exists(os.path.join(path, "labels.json")):
         return _labels(path)
     for parts, file in ((("database", "queries"), "gt.json"), (("images",), "labels.json")):
         if all(os.path.isdir(os.path.join(path, part)) for part in parts):
-            raise ValueError(f"folder:{path}: has {' and '.join(parts)}, but no {file} that says what shows what")
+            raise UserError(f"folder:{path}: has {' and '.join(parts)}, but no {file} that says what shows what")
     places = [d for d in sorted(os.listdir(path)) if os.path.isdir(os.path.join(path, d)) and not d.startswith(".")]
     places = [d for d in places if _image_names(os.path.join(path, d))]
     files = _image_names(path)
     if places and files:
-        raise ValueError(
+        raise UserError(
             f"folder:{path}: images both beside and inside its {len(places)} sub-folders; move the {len(files)} "
             f"beside them into a place of their own, first: {files[0]}"
         )
@@ -52,7 +53,7 @@ def folder(path: str) -> PlaceDataset:
         names = [(f"{d}/{name}", d) for d in places for name in _image_names(os.path.join(path, d))]
         return _labelled(path, path, dict(names))
     if not files:
-        raise ValueError(f"folder:{path}: no images there (looked for {' '.join(EXTENSIONS)})")
+        raise UserError(f"folder:{path}: no images there (looked for {' '.join(EXTENSIONS)})")
     return PlaceDataset(f"folder:{path}", ImageFiles(path, files), ImageFiles(path, []), [])
 
 
@@ -65,14 +66,14 @@ def _read_json(path: str) -> Any:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error})") from None
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
 
 
 def _ground_truth(path: str) -> PlaceDataset:
     file = os.path.join(path, "gt.json")
     gt = _read_json(file)
     if not isinstance(gt, dict) or not all(isinstance(gt.get(k), list) for k in ("queries", "database", "positives")):
-        raise ValueError(f'{file}: expected {{"queries": [...], "database": [...], "positives": [[...], ...]}}')
+        raise UserError(f'{file}: expected {{"queries": [...], "database": [...], "positives": [[...], ...]}}')
     images = {}
     for part in ("queries", "database"):
         root = os.path.join(path, part)
@@ -80,16 +81,16 @@ def _ground_truth(path: str) -> PlaceDataset:
         images[part] = ImageFiles(root, gt[part])
     database, queries = images["database"], images["queries"]
     if not database.names:
-        raise ValueError(f"{file}: its database is empty")
+        raise UserError(f"{file}: its database is empty")
     if len(gt["positives"]) != len(queries):
-        raise ValueError(f"{file}: {len(queries)} queries, but positives for {len(gt['positives'])}")
+        raise UserError(f"{file}: {len(queries)} queries, but positives for {len(gt['positives'])}")
     positives = []
     for name, row in zip(queries.names, gt["positives"], strict=True):
         if not isinstance(row, list) or not all(type(i) is int for i in row):
-            raise ValueError(f"{file}: the positives of {name} are not a list of whole numbers")
+            raise UserError(f"{file}: the positives of {name} are not a list of whole numbers")
         bad = [i for i in row if not 0 <= i < len(database)]
         if bad:
-            raise ValueError(
+            raise UserError(
                 f"{file}: positive {bad[0]} of {name} is out of range: the database has {len(database)} images, "
                 "numbered from 0"
             )
@@ -101,7 +102,7 @@ def _labels(path: str) -> PlaceDataset:
     file = os.path.join(path, "labels.json")
     labels = _read_json(file)
     if not isinstance(labels, dict) or not labels or not all(isinstance(v, (str, int)) for v in labels.values()):
-        raise ValueError(f'{file}: expected {{"file name": "label", ...}}')
+        raise UserError(f'{file}: expected {{"file name": "label", ...}}')
     root = os.path.join(path, "images")
     _check_files(file, root, list(labels))
     return _labelled(path, root, {name: str(label) for name, label in labels.items()})
@@ -109,13 +110,13 @@ def _labels(path: str) -> PlaceDataset:
 
 def _check_files(file: str, root: str, names: list[str]) -> None:
     if not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{file}: a file name is not a string")
+        raise UserError(f"{file}: a file name is not a string")
     outside = [n for n in names if os.path.isabs(n) or ".." in n.replace("\\", "/").split("/")]
     if outside:
-        raise ValueError(f"{file}: {outside[0]} points outside {root}")
+        raise UserError(f"{file}: {outside[0]} points outside {root}")
     missing = [n for n in names if not os.path.isfile(os.path.join(root, n))]
     if missing:
-        raise ValueError(f"{file}: {len(missing)} of {len(names)} images missing under {root}, first: {missing[0]}")
+        raise UserError(f"{file}: {len(missing)} of {len(names)} images missing under {root}, first: {missing[0]}")
 
 
 def _labelled(path: str, root: str, labels: dict[str, str]) -> PlaceDataset:
@@ -131,7 +132,7 @@ def _labelled(path: str, root: str, labels: dict[str, str]) -> PlaceDataset:
             database.append(name)
             places.append(numbers[label])
     if not database:
-        raise ValueError(f"folder:{path}: each place has one image only; two or more are needed to find one by another")
+        raise UserError(f"folder:{path}: each place has one image only; two or more are needed to find one by another")
     database_places = np.asarray(places, np.int64)
     order = np.argsort(database_places, kind="stable")
     bounds = np.searchsorted(database_places[order], np.arange(len(numbers) + 1))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
+from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import Images, PlaceDataset
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -28,9 +29,9 @@ def open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             yield image
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such image") from None
+        raise UserError(f"{path}: no such image") from None
     except Exception as error:  # Pillow raises many kinds for a damaged file
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from None
+        raise UserError(f"{path}: cannot be read as an image ({error})") from None
 
 
 def load_image(

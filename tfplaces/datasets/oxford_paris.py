@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.images import ImageFiles, load_image, open_image
 
@@ -94,11 +95,11 @@ def _buildings(
     spec: str, path: str, prefix: str, corrupt: frozenset[str], protocol: str, receptive_field: int
 ) -> PlaceDataset:
     if protocol not in ("crop", "full"):
-        raise ValueError(f"{spec}: protocol={protocol}, but it must be crop or full")
+        raise UserError(f"{spec}: protocol={protocol}, but it must be crop or full")
     if receptive_field < 0:
-        raise ValueError(f"{spec}: receptive_field={receptive_field}, but it must be 0 or more")
+        raise UserError(f"{spec}: receptive_field={receptive_field}, but it must be 0 or more")
     if not os.path.isdir(path):
-        raise ValueError(f"{spec}: no such folder")
+        raise UserError(f"{spec}: no such folder")
     files = _find_files(path)
     images = _index_images(spec, path, files, corrupt)
     queries = [_read_query(os.path.join(path, file), prefix, corrupt) for file in _find_queries(spec, path, files)]
@@ -106,7 +107,7 @@ def _buildings(
     named = dict.fromkeys(name for q in queries for name in (q.image, *q.positives, *q.junk))
     missing = [name for name in named if name not in images]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{spec}: {len(missing)} of the {len(named)} images that its ground truth names are missing, first: "
             f"{missing[0]}.jpg"
         )
@@ -149,12 +150,12 @@ def _index_images(spec: str, path: str, files: list[str], corrupt: frozenset[str
         name, ending = os.path.splitext(os.path.basename(file))
         if ending.lower() == ".jpg" and name not in corrupt:
             if name in images:
-                raise ValueError(
+                raise UserError(
                     f"{spec}: {images[name]} and {file} have one name; leave one copy of each image below {path}"
                 )
             images[name] = file
     if not images:
-        raise ValueError(f"{spec}: no .jpg images there; unpack the archives of images there")
+        raise UserError(f"{spec}: no .jpg images there; unpack the archives of images there")
     return images
 
 
@@ -162,10 +163,10 @@ def _find_queries(spec: str, path: str, files: list[str]) -> list[str]:
     """The `_query.txt` files, each with its lists beside it."""
     queries = [file for file in files if file.endswith("_query.txt")]
     if not queries:
-        raise ValueError(f"{spec}: no ground truth (QUERY_query.txt and so on) there; unpack its archive there")
+        raise UserError(f"{spec}: no ground truth (QUERY_query.txt and so on) there; unpack its archive there")
     folders = sorted({os.path.dirname(file) for file in queries})
     if len(folders) > 1:
-        raise ValueError(
+        raise UserError(
             f"{spec}: ground truth in {len(folders)} folders, {folders[0] or '.'} and {folders[1]}; leave one of them "
             f"below {path}"
         )
@@ -173,7 +174,7 @@ def _find_queries(spec: str, path: str, files: list[str]) -> list[str]:
     lists = [file.removesuffix("query.txt") + kind for file in queries for kind in ("good.txt", "ok.txt", "junk.txt")]
     missing = [file for file in lists if file not in there]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{spec}: {len(missing)} of the {len(lists)} lists of its ground truth missing, first: {missing[0]}"
         )
     return queries
@@ -186,9 +187,9 @@ def _read_query(file: str, prefix: str, corrupt: frozenset[str]) -> _Query:
         image, *numbers = fields
         x1, y1, x2, y2 = box = tuple(float(number) for number in numbers)
     except ValueError:
-        raise ValueError(f"{file}: expected NAME x1 y1 x2 y2, but it has {' '.join(fields)[:80]!r}") from None
+        raise UserError(f"{file}: expected NAME x1 y1 x2 y2, but it has {' '.join(fields)[:80]!r}") from None
     if not all(math.isfinite(v) for v in box) or x1 >= x2 or y1 >= y2:
-        raise ValueError(f"{file}: the box {x1:g} {y1:g} {x2:g} {y2:g} is empty; expected x1 < x2 and y1 < y2")
+        raise UserError(f"{file}: the box {x1:g} {y1:g} {x2:g} {y2:g} is empty; expected x1 < x2 and y1 < y2")
 
     def names(kind: str) -> list[str]:
         lines = (line.strip() for line in _read_text(file.removesuffix("query.txt") + kind).splitlines())
@@ -197,7 +198,7 @@ def _read_query(file: str, prefix: str, corrupt: frozenset[str]) -> _Query:
     positives, junk = names("good.txt") + names("ok.txt"), names("junk.txt")
     both = set(positives) & set(junk)
     if both:
-        raise ValueError(f"{file}: {min(both)} is listed both as junk and as good or ok; take it out of one")
+        raise UserError(f"{file}: {min(both)} is listed both as junk and as good or ok; take it out of one")
     return _Query(image.removeprefix(prefix), box, positives, junk)
 
 
@@ -227,5 +228,5 @@ def _crop_box(file: str, box: tuple[float, float, float, float], receptive_field
     right, bottom = min(high[0], width), min(high[1], height)
     if left >= right or top >= bottom:
         text = " ".join(f"{v:g}" for v in box)
-        raise ValueError(f"{file}: the query's box {text} lies outside its {width} x {height} pixels")
+        raise UserError(f"{file}: the query's box {text} lies outside its {width} x {height} pixels")
     return left, top, right, bottom

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfplaces.common.errors import UserError
 from tfplaces.layers.normalization import l2_normalize
 
 # Factor on the published α for a network that is used as it is assembled; the published rule, where the second-nearest
@@ -38,14 +39,14 @@ class NetVLAD(keras.layers.Layer):
     def __init__(self, clusters: int = 64, use_bias: bool = False, **kwargs):
         super().__init__(**kwargs)
         if clusters < 1:
-            raise ValueError(f"NetVLAD: clusters={clusters}, must be at least 1")
+            raise UserError(f"NetVLAD: clusters={clusters}, must be at least 1")
         self.clusters = clusters
         self.use_bias = use_bias
 
     def build(self, input_shape):
         channels = input_shape[-1]
         if channels is None:
-            raise ValueError("NetVLAD: the number of channels of its input must be known")
+            raise UserError("NetVLAD: the number of channels of its input must be known")
         self.assignment = self.add_weight(
             name="assignment", shape=(1, 1, channels, self.clusters), initializer="glorot_uniform"
         )
@@ -87,9 +88,9 @@ class NetVLAD(keras.layers.Layer):
             self.build((None, None, None, features.shape[1]))
         channels = self.centroids.shape[1]
         if features.ndim != 2 or features.shape[1] != channels:
-            raise ValueError(f"NetVLAD.adapt: features of shape {features.shape}, expected [n, {channels}]")
+            raise UserError(f"NetVLAD.adapt: features of shape {features.shape}, expected [n, {channels}]")
         if len(features) < self.clusters:
-            raise ValueError(f"NetVLAD.adapt: {len(features)} local features are too few for {self.clusters} clusters")
+            raise UserError(f"NetVLAD.adapt: {len(features)} local features are too few for {self.clusters} clusters")
         x = features / np.sqrt(np.sum(np.square(features), axis=1, keepdims=True) + 1e-12)
         centroids = KMeans(self.clusters, n_init=1, random_state=seed).fit(x).cluster_centers_
         directions = centroids / np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-12)

@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfplaces.common.errors import UserError
+
 
 def l2_normalize(x, axis: int = -1):
     """x / max(‖x‖, 1e-6): what L2_NORMALIZATION of TFLite computes, to which the converter fuses it.
@@ -57,7 +59,7 @@ class LocalResponseNormalization(keras.layers.Layer):
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, **kwargs):
         super().__init__(**kwargs)
         if size < 1 or size % 2 == 0:
-            raise ValueError(f"LocalResponseNormalization: size={size}, must be odd and positive")
+            raise UserError(f"LocalResponseNormalization: size={size}, must be odd and positive")
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def call(self, inputs):

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfplaces.common.errors import UserError
+
 # Added to the eigenvalues, as in the published networks.
 EPSILON = 1e-9
 # A final L2 normalisation makes the scale of a whitening free. It is kept at this RMS of the kernel, about that of the
@@ -48,14 +50,14 @@ class PCAWhitening(keras.layers.Dense):
         from scipy.linalg import eigh
 
         if not self.use_bias:
-            raise ValueError("PCAWhitening: use_bias=False, but the bias is what subtracts the mean")
+            raise UserError("PCAWhitening: use_bias=False, but the bias is what subtracts the mean")
         n, dim = vectors.shape
         if not self.built:
             self.build((None, dim))
         if dim != self.kernel.shape[0]:
-            raise ValueError(f"PCAWhitening: vectors of {dim} dimensions, the layer takes {self.kernel.shape[0]}")
+            raise UserError(f"PCAWhitening: vectors of {dim} dimensions, the layer takes {self.kernel.shape[0]}")
         if self.units > min(n - 1, dim):
-            raise ValueError(
+            raise UserError(
                 f"PCAWhitening: {self.units} dimensions from {n} samples of {dim} dimensions; at most "
                 f"{max(min(n - 1, dim), 0)} can be fitted: lower the dimensions or give more images"
             )
@@ -67,7 +69,7 @@ class PCAWhitening(keras.layers.Dense):
             variances = np.maximum(variances, 0)
             kernel = _project(vectors, mean, u) / np.sqrt(np.maximum(variances * (n - 1), 1e-30))
         if not variances[-1] > 0:
-            raise ValueError(f"PCAWhitening: the {n} vectors are all alike")
+            raise UserError(f"PCAWhitening: the {n} vectors are all alike")
         order = np.argsort(variances)[::-1]
         kernel = kernel[:, order] / np.sqrt(np.maximum(variances[order], 0) + EPSILON)
         kernel *= KERNEL_RMS / np.sqrt(np.mean(np.square(kernel, dtype=np.float64)))

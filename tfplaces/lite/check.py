@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from tfplaces.common.files import sha256
 from tfplaces.datasets import PlaceDataset
-from tfplaces.evaluation import Evaluation, check_positives, describe_images, score
-from tfplaces.files import sha256
-from tfplaces.lite.describer import LiteRTDescriber, open_interpreter, operators
+from tfplaces.describers import KerasDescriber, describe_images
+from tfplaces.describers.litert import LiteRTDescriber, open_interpreter, operators
+from tfplaces.evaluation import Evaluation, check_positives, measure_latency, measure_memory, score
 from tfplaces.models import PlaceNet
-from tfplaces.models.describer import KerasDescriber
 
 # Images that the layers of two files are compared on.
 _LAYER_IMAGES = 8
@@ -94,8 +94,6 @@ def file_report(
         kernel_errors: what `convert` returned.
         checks: of the file; where there are any, latency and memory are measured as well.
     """
-    from tfplaces.cost import measure_latency, measure_memory
-
     facts: dict[str, Any] = {"file": os.path.basename(path), "sha256": sha256(path), "bytes": os.path.getsize(path)}
     facts["precision"] = precision
     lite = open_interpreter(os.fspath(path))

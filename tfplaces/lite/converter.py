@@ -21,9 +21,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfplaces.compression import SharedKernel
+from tfplaces.coding import SharedKernel
+from tfplaces.common.errors import UserError
+from tfplaces.common.files import replacing
 from tfplaces.datasets import Images, Subset, read_batches
-from tfplaces.files import replacing
 from tfplaces.lite import PRECISIONS, STATIC
 from tfplaces.lite.integer_head import integer_form
 from tfplaces.lite.ranges import activation_ranges
@@ -89,12 +90,12 @@ def convert(
         RuntimeError: the file does not hold the kernels exactly where it has to.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision={precision}: one of {', '.join(PRECISIONS)}")
+        raise UserError(f"precision={precision}: one of {', '.join(PRECISIONS)}")
     if (precision in STATIC or int8_output) and not (calibration is not None and len(calibration)):
         what = precision if precision in STATIC else "an int8 output"
-        raise ValueError(f"{what} needs images to calibrate on: name some, or choose another precision")
+        raise UserError(f"{what} needs images to calibrate on: name some, or choose another precision")
     if precision == "full_int8" and input_size == "any":
-        raise ValueError("full_int8 is of one input size: its scales are those of so many local features")
+        raise UserError("full_int8 is of one input size: its scales are those of so many local features")
     shared = shared or {}
     if descriptor_dim is not None:
         model, shared = _truncate(model, shared, descriptor_dim)
@@ -143,7 +144,7 @@ def _truncate(
     whitening = model.config["whitening"]
     if not 1 <= dim <= whitening:
         has = f"a whitening to {whitening} dimensions" if whitening else "no whitening"
-        raise ValueError(f"descriptor_dim={dim}: the network has {has}, of which the first can be kept")
+        raise UserError(f"descriptor_dim={dim}: the network has {has}, of which the first can be kept")
     shorter = PlaceNet(**{**model.config, "whitening": dim})
     for ours, theirs in zip(shorter.weights, model.weights, strict=True):
         ours.assign(theirs.numpy()[..., :dim] if "whitening" in ours.path else theirs)
@@ -233,7 +234,7 @@ def _convert_saved(
     )
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}; was there memory enough?"])[-1]
-        raise ValueError(f"the TFLite converter failed: {reason}")
+        raise UserError(f"the TFLite converter failed: {reason}")
     return result
 
 

@@ -22,6 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfplaces.common.errors import UserError
 from tfplaces.layers import LocalResponseNormalization, l2_normalize
 from tfplaces.models import PlaceNet
 
@@ -41,7 +42,7 @@ def integer_form(model: PlaceNet) -> Callable[[tf.Tensor], tf.Tensor]:
     """
     for layer in model.layers:
         if isinstance(layer, LocalResponseNormalization):
-            raise ValueError(
+            raise UserError(
                 f"full_int8: {layer.name} of {model.config['backbone']}, a local response normalisation, has no "
                 "integer form in TFLite; take mixed_int8, where it is computed in float"
             )

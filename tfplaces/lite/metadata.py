@@ -9,6 +9,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfplaces.common.errors import UserError
 from tfplaces.version import __version__
 
 # Name of the model's entry, and identifier of the flatbuffer that it leads to.
@@ -49,11 +50,11 @@ def with_metadata(data: bytes, *, description: str, float_input: bool) -> bytes:
     """
     metadata = _describe(description, float_input)
     if (excess := len(metadata) - _MOST_BYTES) > 0:
-        raise ValueError(f"a description {excess} bytes too long for MediaPipe: {description[:40]}…")
+        raise UserError(f"a description {excess} bytes too long for MediaPipe: {description[:40]}…")
     model = schema.Model.GetRootAs(data)
     buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
     if any(buffer.Offset() > 1 for buffer in buffers):  # 0 and 1 say that there is no offset
-        raise ValueError("metadata go into a TFLite model before it is quantized: constants behind it may not move")
+        raise UserError("metadata go into a TFLite model before it is quantized: constants behind it may not move")
     entries = [model.Metadata(i) for i in range(model.MetadataLength())]
     builder = flatbuffers.Builder()
 

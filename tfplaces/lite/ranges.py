@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tfplaces.lite.describer import open_interpreter
-from tfplaces.progress import progress
+from tfplaces.common.progress import progress
+from tfplaces.describers.litert import open_interpreter
 
 # Bins of a tensor's histogram, and the shares of its whole range that are tried.
 _BINS = 2048

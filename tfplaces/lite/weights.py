@@ -14,8 +14,10 @@ import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfplaces.compression import SharedKernel, find_kernels
-from tfplaces.compression.kernels import BLOCK, Kernel
+from tfplaces.coding import SharedKernel
+from tfplaces.coding.channels import BLOCK
+from tfplaces.common.errors import UserError
+from tfplaces.compression import Kernel, find_kernels
 
 _DTYPES = {
     schema.TensorType.FLOAT32: np.dtype("<f4"),
@@ -247,7 +249,7 @@ def write_exactly(data, floats, places: Sequence[KernelTensor], shared: Mapping[
             counts = np.rint(original.constant(before[2]).values / steps)
             if np.max(np.abs(counts)) > _BIAS_MAX:
                 channel = int(np.argmax(np.abs(counts)))
-                raise ValueError(
+                raise UserError(
                     f"{place.kernel.name}: the weights of channel {channel} are too small beside its bias for "
                     "integers; prune them"
                 )

@@ -3,6 +3,5 @@
 from tfplaces.models.backbones import BACKBONES, Backbone
 from tfplaces.models.outline import outline
 from tfplaces.models.place_net import PlaceNet
-from tfplaces.models.weights import load_backbone_weights
 
-__all__ = ["BACKBONES", "Backbone", "PlaceNet", "load_backbone_weights", "outline"]
+__all__ = ["BACKBONES", "Backbone", "PlaceNet", "outline"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfplaces.common.errors import UserError
 from tfplaces.layers import L2Normalization, NetVLAD, PCAWhitening
 from tfplaces.models.backbones import BACKBONES
 from tfplaces.models.summary import summarize
@@ -51,16 +52,16 @@ class PlaceNet(keras.Model):
         **kwargs: Any,
     ):
         if backbone not in BACKBONES:
-            raise ValueError(f"backbone {backbone!r} is not known; there are {', '.join(BACKBONES)}")
+            raise UserError(f"backbone {backbone!r} is not known; there are {', '.join(BACKBONES)}")
         if whitening < 0:
-            raise ValueError(f"whitening={whitening}: the number of dimensions, 0 for none")
+            raise UserError(f"whitening={whitening}: the number of dimensions, 0 for none")
         spec = BACKBONES[backbone]
         input_size = tuple(int(s) for s in (input_size or spec.input_size))
         if len(input_size) != 2 or min(input_size) < 1:
-            raise ValueError(f"input_size={input_size}: expected (height, width) in pixels")
+            raise UserError(f"input_size={input_size}: expected (height, width) in pixels")
         offset = tuple(float(o) for o in (spec.offset if offset is None else offset))
         if len(offset) != 3:
-            raise ValueError(f"offset={offset}: expected three numbers, for red, green and blue")
+            raise UserError(f"offset={offset}: expected three numbers, for red, green and blue")
         config = {
             "backbone": backbone,
             "clusters": clusters,
@@ -105,7 +106,7 @@ def _build(image, config: dict[str, Any]):
     backbone = keras.Model(image, BACKBONES[config["backbone"]].build(x))
     names = [layer.name for layer in backbone.layers[2:]]
     if config["cut"] not in names:
-        raise ValueError(f"{config['backbone']} has no layer {config['cut']!r}; there are {', '.join(names)}")
+        raise UserError(f"{config['backbone']} has no layer {config['cut']!r}; there are {', '.join(names)}")
     x = backbone.get_layer(config["cut"]).output
     x = NetVLAD(config["clusters"], use_bias=config["assignment_bias"], name="netvlad")(x)
     if config["whitening"]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from tfplaces.common.errors import UserError
 from tfplaces.layers import NetVLAD
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def summarize(model: PlaceNet, input_size: tuple[int, int] | None = None) -> lis
         except ValueError:
             shape = (0,)
         if min(shape) < 1:
-            raise ValueError(f"an image of {height}x{width} is too small for {model.config['backbone']}: {layer.name} "
+            raise UserError(f"an image of {height}x{width} is too small for {model.config['backbone']}: {layer.name} "
                              "has nothing left to work on")  # fmt: skip
         shapes[layer.output] = shape
         rows.append(

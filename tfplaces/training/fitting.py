@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfplaces.files import replacing
+from tfplaces.common.errors import UserError
+from tfplaces.common.files import replacing
 
 
 class Checkpoint:
@@ -61,12 +62,12 @@ class Checkpoint:
                 if any(
                     tuple(variable.shape) != saved[name].shape for name, variable in zip(names, variables, strict=True)
                 ):
-                    raise ValueError("variables of other shapes")
+                    raise UserError("variables of other shapes")
                 for name, variable in zip(names, variables, strict=True):
                     variable.assign(saved[name])
                 extra = {name: saved[name] for name in saved.files if name != "state" and name not in names}
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{self.path}: not the state of this run ({error}); remove it to start anew") from None
+            raise UserError(f"{self.path}: not the state of this run ({error}); remove it to start anew") from None
         return {**state, **extra}
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tfplaces.common.errors import UserError
 from tfplaces.datasets import Concatenation, PlaceDataset, Subset
-from tfplaces.describers import Describer
-from tfplaces.evaluation import describe_images
+from tfplaces.describers import Describer, describe_images
 
 # Descriptors are computed anew, and batches put together, for this many queries at a time (as in NetVLAD's recipe).
 QUERIES_PER_CACHE = 1000
@@ -36,7 +36,7 @@ class PairMiner:
 
     def __init__(self, dataset: PlaceDataset, pairs: int, seed: int = 0):
         if pairs < 2:
-            raise ValueError(f"pairs={pairs}: at least 2, each other's negatives")
+            raise UserError(f"pairs={pairs}: at least 2, each other's negatives")
         self.images = Concatenation(dataset.database, dataset.queries)
         self._seed = seed
         self._pairs = pairs
@@ -52,7 +52,7 @@ class PairMiner:
                 if len(place) > 1:
                     self._positives.update({int(image): place[place != image] for image in place})
         if len(self._positives) < 2:
-            raise ValueError(f"{dataset.spec}: fewer than two queries have a positive, there is nothing to train on")
+            raise UserError(f"{dataset.spec}: fewer than two queries have a positive, there is nothing to train on")
 
     def __len__(self) -> int:
         """Queries of an epoch."""

@@ -10,10 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfplaces.common.errors import UserError
 from tfplaces.datasets import Images, PlaceDataset, cached
+from tfplaces.describers import KerasDescriber
 from tfplaces.evaluation import evaluate
 from tfplaces.losses import TripletRankingLoss
-from tfplaces.models.describer import KerasDescriber
 from tfplaces.training.fitting import Checkpoint, RatedAdam, fit_epochs
 from tfplaces.training.mining import PairMiner
 
@@ -73,7 +74,7 @@ def train(
         if not all(np.all(np.isfinite(weights)) for weights in fitted.get_weights()):
             if best:
                 _set_best(fitted, best)
-            raise ValueError(f"training diverged in epoch {epoch}: lower the learning rate of {learning_rate:g}")
+            raise UserError(f"training diverged in epoch {epoch}: lower the learning rate of {learning_rate:g}")
         history = state.setdefault("history", [])
         history.append(evaluate(describer, validation).map)
         if epoch:

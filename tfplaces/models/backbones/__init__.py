@@ -1,7 +1,7 @@
 """Backbones: convolutional networks up to the layer whose features NetVLAD aggregates.
 
-To add one: a file here with a function that takes a symbolic image and returns the last feature map, and a line in
-`BACKBONES`.
+To add one: a file here with a function `build`, which takes a symbolic image and returns the last feature map, and a
+line in `BACKBONES`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from tfplaces.models.backbones.alexnet import alexnet
-from tfplaces.models.backbones.mobilenet_v1 import mobilenet_v1
-from tfplaces.models.backbones.mobilenet_v2 import mobilenet_v2
-from tfplaces.models.backbones.squeezenet import squeezenet
-from tfplaces.models.backbones.vgg16 import vgg16
+from tfplaces.models.backbones import alexnet, mobilenet_v1, mobilenet_v2, squeezenet, vgg16
 
 # Mean of ImageNet, RGB, as Caffe's networks subtract it: with and without decimals, by the release.
 _CAFFE_MEAN = (123.68, 116.779, 103.939)
 _SQUEEZENET_MEAN = (123.0, 117.0, 104.0)
+_MINUS_ONE = (-1.0, -1.0, -1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +45,17 @@ def _minus(mean: tuple[float, float, float]) -> tuple[float, float, float]:
     return tuple(-m for m in mean)
 
 
-_alexnet = Backbone(alexnet, "conv5", (227, 227), 1.0, _minus(_CAFFE_MEAN), True, "conv1")
+_alexnet = Backbone(alexnet.build, "conv5", (227, 227), 1.0, _minus(_CAFFE_MEAN), True, "conv1")
 
 BACKBONES = {
     "alexnet": _alexnet,
-    "caffenet": dataclasses.replace(_alexnet, build=functools.partial(alexnet, pool_first=True)),
-    "mobilenet_v1": Backbone(mobilenet_v1, "conv_pw_11", (224, 224), 1 / 127.5, (-1.0, -1.0, -1.0), False, "conv1"),
-    "mobilenet_v2": Backbone(
-        mobilenet_v2, "block_13_expand", (224, 224), 1 / 127.5, (-1.0, -1.0, -1.0), False, "Conv1"
+    "caffenet": dataclasses.replace(_alexnet, build=functools.partial(alexnet.build, pool_first=True)),
+    "mobilenet_v1": Backbone(
+        mobilenet_v1.build, "conv_pw_11", (224, 224), 1 / 127.5, (-1.0, -1.0, -1.0), False, "conv1"
     ),
-    "squeezenet": Backbone(squeezenet, "fire9", (227, 227), 1.0, _minus(_SQUEEZENET_MEAN), True, "conv1"),
-    "vgg16": Backbone(vgg16, "conv5_3", (224, 224), 1.0, _minus(_CAFFE_MEAN), True, "conv1_1"),
+    "mobilenet_v2": Backbone(
+        mobilenet_v2.build, "block_13_expand", (224, 224), 1 / 127.5, (-1.0, -1.0, -1.0), False, "Conv1"
+    ),
+    "squeezenet": Backbone(squeezenet.build, "fire9", (227, 227), 1.0, _minus(_SQUEEZENET_MEAN), True, "conv1"),
+    "vgg16": Backbone(vgg16.build, "conv5_3", (224, 224), 1.0, _minus(_CAFFE_MEAN), True, "conv1_1"),
 }

@@ -7,7 +7,7 @@ from keras import layers
 from tfplaces.layers import LocalResponseNormalization
 
 
-def alexnet(x, pool_first: bool = False):
+def build(x, pool_first: bool = False):
     """Builds AlexNet's convolutions, 227 x 227 native, 256 channels at stride 16.
 
     Args:

@@ -8,7 +8,7 @@ from keras import layers
 BLOCKS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)] + [(512, 1)] * 5  # channels, stride
 
 
-def mobilenet_v1(x):
+def build(x):
     """Builds MobileNetV1's stride-16 part, 512 channels; layer names are those of Keras Applications."""
     x = layers.Conv2D(32, 3, 2, padding="same", name="conv1")(x)
     x = layers.ReLU(6.0, name="conv1_relu")(x)

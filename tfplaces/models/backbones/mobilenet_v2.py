@@ -11,7 +11,7 @@ BLOCKS = [(1, 16, 1), (6, 24, 2), (6, 24, 1), (6, 32, 2), (6, 32, 1), (6, 32, 1)
 BLOCKS += [(6, 64, 1)] * 3 + [(6, 96, 1)] * 3
 
 
-def mobilenet_v2(x):
+def build(x):
     """Builds MobileNetV2's stride-16 part, 576 channels; layer names are those of Keras Applications."""
 
     def relu6(x, name):

@@ -7,7 +7,7 @@ from keras import layers
 FIRES = [(16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256)]  # squeeze, expand
 
 
-def squeezenet(x):
+def build(x):
     """Builds SqueezeNet's fire modules, 512 channels at stride 16."""
 
     def conv(x, channels, size, name):

@@ -7,7 +7,7 @@ from keras import layers
 BLOCKS = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]
 
 
-def vgg16(x):
+def build(x):
     """Builds VGG16's convolutions, 512 channels at stride 16 (there is no pooling after conv5_3)."""
     for block, (convolutions, channels) in enumerate(BLOCKS, 1):
         for k in range(1, convolutions + 1):

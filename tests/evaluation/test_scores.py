@@ -1,0 +1,120 @@
+"""Evaluation with describers whose every similarity is known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tfplaces.datasets import Images, PlaceDataset
+from tfplaces.describers import describe_images
+from tfplaces.evaluation import evaluate, score
+
+
+class Plain(Images):
+    """Image i is filled with first + i."""
+
+    def __init__(self, count: int, first: int):
+        self.names = [str(i) for i in range(count)]
+        self.first = first
+
+    def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        return np.full((*size, 3), self.first + index, np.uint8)
+
+
+class Table:
+    """Describes an image by the row of a table that its pixels number."""
+
+    input_size = (4, 6)
+
+    def __init__(self, rows: np.ndarray):
+        self.rows = np.asarray(rows, np.float32)
+        self.descriptor_dim = self.rows.shape[1]
+
+    def describe(self, images: np.ndarray) -> np.ndarray:
+        assert images.shape[1:] == (4, 6, 3)
+        assert images.dtype == np.uint8
+        return self.rows[images[:, 0, 0, 0]]
+
+
+def data_set(database: int, positives: list[list[int]], protocol: str = "plain") -> PlaceDataset:
+    """Database images are numbered from 0, queries from 100."""
+    rows = [np.array(row, np.int64) for row in positives]
+    return PlaceDataset("mine", Plain(database, 0), Plain(len(rows), 100), rows, protocol=protocol)
+
+
+def describer(database: np.ndarray, queries: np.ndarray) -> Table:
+    rows = np.zeros((100 + len(queries), np.shape(database)[1]))
+    rows[: len(database)], rows[100:] = database, queries
+    return Table(rows)
+
+
+# Four database images at right angles: a query's components are its similarities. Ranked 0 1 3 2, and 1 2 0 3.
+QUERIES = [[0.8, 0.5, 0.1, 0.3], [0.3, 0.7, 0.6, 0.1], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("protocol", ["plain", "oxford"])
+def test_perfect(protocol: str) -> None:
+    """Each query has the descriptor of its only positive."""
+    result = evaluate(describer(np.eye(50), np.eye(50)), data_set(50, [[i] for i in range(50)], protocol))
+    assert result.map == 100
+    assert result.recall == {1: 100, 5: 100, 10: 100}
+    assert (result.queries, result.database, result.skipped_queries) == (50, 50, 0)
+    assert result.protocol == protocol
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        # ranks 0 and 2: (1 + 2/3) / 2; rank 1: 1/2
+        ("plain", 100 * (5 / 6 + 1 / 2) / 2),
+        # ((1 + 1)/2 + (1/2 + 2/3)/2) / 2; (0 + 1/2) / 2
+        ("oxford", 100 * (19 / 24 + 1 / 4) / 2),
+    ],
+)
+def test_worked_value(protocol: str, expected: float) -> None:
+    """Positives 0 and 3 of the first query are ranked 0 and 2, positive 2 of the second 1; the third has none."""
+    result = evaluate(describer(np.eye(4), QUERIES), data_set(4, [[0, 3], [2], []], protocol))
+    assert result.map == pytest.approx(expected)
+    assert result.recall == {1: 50, 5: 100, 10: 100}
+    assert (result.queries, result.database, result.skipped_queries) == (2, 4, 1)
+
+
+def test_recall_at_n() -> None:
+    """The only positive of query i is ranked i, of twelve: the last database images are the least similar."""
+    queries = np.tile(np.linspace(1, 0.1, 12), (12, 1))
+    result = evaluate(describer(np.eye(12), queries), data_set(12, [[i] for i in range(12)]))
+    assert result.recall == pytest.approx({1: 100 / 12, 5: 500 / 12, 10: 1000 / 12})
+
+
+def test_score_is_evaluate_without_describing() -> None:
+    dataset = data_set(4, [[0, 3], [2], []])
+    queries = np.array(QUERIES, np.float32)
+    assert score(dataset, queries, np.eye(4, dtype=np.float32)) == evaluate(describer(np.eye(4), QUERIES), dataset)
+
+
+def test_to_json() -> None:
+    result = evaluate(describer(np.eye(4), QUERIES), data_set(4, [[0], [2], []]))
+    read = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert read == {
+        "map": 75,
+        "recall": {"1": 50, "5": 100, "10": 100},
+        "protocol": "plain",
+        "queries": 2,
+        "database": 4,
+        "skipped_queries": 1,
+    }
+
+
+@pytest.mark.parametrize("positives", [[], [[], []]])
+def test_nothing_to_evaluate(positives: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match=r"^mine: no query has a positive"):
+        evaluate(describer(np.eye(4), QUERIES), data_set(4, positives))
+
+
+def test_describe_images_streams_all() -> None:
+    """More than two batches of 32, in order."""
+    rows = np.random.default_rng(0).normal(size=(80, 3))
+    descriptors = describe_images(Table(rows), Plain(80, 0))
+    assert descriptors.dtype == np.float32
+    np.testing.assert_allclose(descriptors, rows, rtol=1e-6)
+    assert describe_images(Table(rows), Plain(0, 0)).shape == (0, 3)

@@ -1,0 +1,276 @@
+"""Weights from `.npz` files and from Keras Applications: they arrive where they belong, or one line says why not."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tfplaces.models import BACKBONES, PlaceNet
+from tfplaces.pretrained import load_backbone_weights
+from tfplaces.pretrained.backbone_weights import application_arrays, set_backbone_weights
+
+RNG = np.random.default_rng(0)
+
+
+def backbone_layers(model: PlaceNet) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if layer.weights and layer.name not in ("netvlad", "whitening")]
+
+
+def random_arrays(model: PlaceNet) -> dict[str, np.ndarray]:
+    """Float16 kernels and float32 biases, as in the published files."""
+    arrays = {}
+    for layer in backbone_layers(model):
+        arrays[f"{layer.name}/kernel"] = (0.1 * RNG.normal(size=layer.kernel.shape)).astype(np.float16)
+        arrays[f"{layer.name}/bias"] = RNG.normal(size=layer.bias.shape).astype(np.float32)
+    return arrays
+
+
+def features(model: PlaceNet, images: np.ndarray) -> np.ndarray:
+    """The feature map, without the preprocessing."""
+    after = keras.Model(model.get_layer("preprocessing").output, model.feature_layer.output)
+    return np.asarray(after(images))
+
+
+@pytest.fixture(scope="module")
+def squeezenet() -> PlaceNet:
+    return PlaceNet("squeezenet", clusters=2, cut="fire2")
+
+
+@pytest.fixture
+def arrays(squeezenet: PlaceNet) -> dict[str, np.ndarray]:
+    return random_arrays(squeezenet)
+
+
+def test_float16_arrays_arrive(squeezenet: PlaceNet, arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    netvlad = squeezenet.get_layer("netvlad").get_weights()
+    np.savez(tmp_path / "w.npz", **arrays, another=np.zeros(3))
+    load_backbone_weights(squeezenet, str(tmp_path / "w.npz"))
+    for layer in backbone_layers(squeezenet):
+        kernel = arrays[f"{layer.name}/kernel"].astype(np.float32)
+        np.testing.assert_array_equal(layer.kernel, kernel[:, :, ::-1] if layer.name == "conv1" else kernel)
+        np.testing.assert_array_equal(layer.bias, arrays[f"{layer.name}/bias"])
+    for old, new in zip(netvlad, squeezenet.get_layer("netvlad").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_none_changes_nothing(squeezenet: PlaceNet) -> None:
+    before = squeezenet.get_weights()
+    load_backbone_weights(squeezenet, "none")
+    for old, new in zip(before, squeezenet.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("backbone", ["squeezenet", "alexnet", "vgg16", "mobilenet_v1"])
+def test_first_convolution_as_by_hand(backbone: str) -> None:
+    """RGB in the model equals the published convention by hand: BGR minus its mean, or x / 127.5 − 1, times the kernel.
+
+    The value of one output position, away from the border, summed over the kernel's window.
+    """
+    cut = {"squeezenet": "conv1", "alexnet": "conv1", "vgg16": "conv1_1", "mobilenet_v1": "conv1"}[backbone]
+    model = PlaceNet(backbone, clusters=2, cut=cut)
+    weights = random_arrays(model)
+    set_backbone_weights(model, weights, "test")
+    image = RNG.integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
+    by_hand = image[0].astype(np.float64)
+    if backbone == "mobilenet_v1":
+        by_hand = by_hand / 127.5 - 1
+    else:
+        bgr_mean = {"squeezenet": (104, 117, 123)}.get(backbone, (103.939, 116.779, 123.68))
+        by_hand = by_hand[:, :, ::-1] - np.array(bgr_mean)
+    kernel = weights[f"{cut}/kernel"].astype(np.float64)
+    size, stride = len(kernel), model.get_layer(cut).strides[0]
+    # Padding "same" puts the window of VGG16's output y at y − 1; MobileNet's stride 2 on an even size pads behind.
+    start = {"vgg16": -1}.get(backbone, 0)
+    y, x = 3, 4
+    top, left = y * stride + start, x * stride + start
+    window = by_hand[top : top + size, left : left + size]
+    expected = np.einsum("hwi,hwio->o", window, kernel) + weights[f"{cut}/bias"]
+    actual = np.asarray(keras.Model(model.inputs[0], model.get_layer(cut).output)(image))[0, y, x]
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=2e-3 * np.abs(expected).max())
+
+
+def test_int8_kernels_have_a_scale_per_output_channel() -> None:
+    """int8 · scale of the channel, for a depthwise kernel `[h, w, channels, 1]` along its third axis."""
+    model = PlaceNet("mobilenet_v1", clusters=2, cut="conv_pw_2_relu")
+    weights = random_arrays(model)
+    expected = {}
+    for layer in backbone_layers(model):
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        kernel = RNG.integers(-127, 128, layer.kernel.shape, np.int8)
+        scale = RNG.uniform(0.001, 0.1, layer.kernel.shape[2 if depthwise else 3]).astype(np.float32)
+        weights |= {f"{layer.name}/kernel": kernel, f"{layer.name}/scale": scale}
+        expected[layer.name] = kernel * (scale.reshape(1, 1, -1, 1) if depthwise else scale)
+    set_backbone_weights(model, weights, "test")
+    for layer in backbone_layers(model):
+        np.testing.assert_allclose(layer.kernel, expected[layer.name], rtol=1e-6)
+
+    del weights["conv_dw_2/scale"]
+    with pytest.raises(ValueError, match=r"^test: conv_dw_2/kernel is int8 and has no 'conv_dw_2/scale'"):
+        set_backbone_weights(model, weights, "test")
+    weights["conv_dw_2/scale"] = np.ones(3, np.float32)
+    with pytest.raises(ValueError, match=r"^test: conv_dw_2/scale holds float32 \(3,\), expected .*\(64,\)"):
+        set_backbone_weights(model, weights, "test")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("fire2_squeeze1x1/bias", None, "no array 'fire2_squeeze1x1/bias'; is it for the backbone squeezenet"),
+        ("conv1/kernel", np.zeros((3, 3, 3, 96), np.float16), r"conv1/kernel has shape \(3, 3, 3, 96\), expected \(7"),
+        ("conv1/bias", np.full(96, np.nan, np.float32), "conv1/bias has values that are not finite"),
+        ("conv1/bias", np.full(96, 1e300), "conv1/bias has values that are not finite"),
+        ("conv1/bias", np.full(96, "a"), "conv1/bias holds <U1"),
+        ("conv1/bias", np.full(96, None), "conv1/bias cannot be read .*allow_pickle"),
+    ],
+)
+def test_bad_arrays(
+    key: str, value: np.ndarray | None, message: str, squeezenet: PlaceNet, arrays: dict, tmp_path: Path
+) -> None:
+    path = tmp_path / "w.npz"
+    arrays[key] = value
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+    before = squeezenet.get_weights()
+    with pytest.raises(ValueError, match=f"^{path}: {message}"):
+        load_backbone_weights(squeezenet, str(path))
+    for old, new in zip(before, squeezenet.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def save_truncated(path: Path) -> None:
+    np.savez(path, a=np.zeros(999))
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def save_damaged(path: Path) -> None:
+    """A compressed member with its first bytes overwritten: zlib, not numpy, complains."""
+    np.savez_compressed(path, a=np.arange(999))
+    data = bytearray(path.read_bytes())
+    data[60:70] = b"\xff" * 10
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("save", "message"),
+    [
+        (lambda path: None, "no such file; backbone weights are none, imagenet or an .npz file"),
+        (lambda path: path.mkdir(), "not an .npz file"),
+        (lambda path: path.write_text("hello"), "not an .npz file"),
+        (lambda path: path.write_bytes(b""), "not an .npz file"),
+        (lambda path: np.save(path.open("wb"), np.zeros(3)), "not an .npz file"),
+        (save_truncated, "not an .npz file"),
+        (save_damaged, "a cannot be read"),
+    ],
+)
+def test_bad_files(save: Callable[[Path], None], message: str, squeezenet: PlaceNet, tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    save(path)
+    with pytest.raises(ValueError, match=f"^{path}: {message}"):
+        load_backbone_weights(squeezenet, str(path))
+
+
+def randomised(application: keras.Model) -> keras.Model:
+    """Batch norms with statistics that matter, and kernels that keep the signal of the image alive."""
+    for layer in application.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            n = layer.gamma.shape[0]
+            layer.set_weights(
+                [RNG.uniform(0.5, 1.5, n), RNG.normal(size=n), 0.3 * RNG.normal(size=n), RNG.uniform(0.5, 2, n)]
+            )
+        elif layer.weights:
+            height, width, channels, _ = layer.kernel.shape
+            seen = height * width * (1 if isinstance(layer, keras.layers.DepthwiseConv2D) else channels)
+            layer.kernel.assign(RNG.normal(size=layer.kernel.shape) * np.sqrt(2 / seen))
+    return application
+
+
+@pytest.mark.parametrize(
+    ("application", "backbone", "output", "cut"),
+    [
+        ("MobileNet", "mobilenet_v1", "conv_pw_11_relu", "conv_pw_11_relu"),
+        ("MobileNet", "mobilenet_v1", "conv_pw_11_bn", "conv_pw_11"),
+        ("MobileNetV2", "mobilenet_v2", "block_13_expand_BN", "block_13_expand"),
+        ("VGG16", "vgg16", "block5_conv3", "relu5_3"),
+    ],
+)
+def test_keras_applications_give_the_same_features(application: str, backbone: str, output: str, cut: str) -> None:
+    """The application's own layer, batch norm and all, against ours with the batch norm folded in.
+
+    VGG16 takes BGR there and RGB here, so its image is reversed.
+    """
+    shape = (64, 96, 3)
+    theirs = randomised(getattr(keras.applications, application)(include_top=False, weights=None, input_shape=shape))
+    ours = PlaceNet(backbone, clusters=2, cut=cut)
+    set_backbone_weights(ours, application_arrays(theirs), "test")
+    images = RNG.normal(size=(2, *shape)).astype(np.float32)
+    reference = keras.Model(theirs.inputs[0], theirs.get_layer(output).output)
+    expected = np.asarray(reference(images[..., ::-1] if BACKBONES[backbone].bgr else images))
+    # Features that come from the image, not from the biases alone.
+    assert expected.std(axis=(0, 1, 2)).mean() > 0.1 * expected.std()
+    np.testing.assert_allclose(features(ours, images), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_imagenet_asks_keras_applications(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the download replaced by random weights, so that there is no network in the tests."""
+    asked = {}
+    mobilenet = keras.applications.MobileNet
+    application = mobilenet(include_top=False, weights=None, input_shape=(32, 32, 3))
+
+    def stand_in(**options) -> keras.Model:
+        asked.update(options)
+        return application
+
+    monkeypatch.setattr(keras.applications, "MobileNet", stand_in)
+    model = PlaceNet("mobilenet_v1", clusters=2)
+    load_backbone_weights(model, "imagenet")
+    assert asked == {"include_top": False, "weights": "imagenet"}
+    arrays: Mapping[str, np.ndarray] = application_arrays(application)
+    np.testing.assert_array_equal(model.get_layer("conv_pw_3").kernel, arrays["conv_pw_3/kernel"])
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v1", "mobilenet_v2", "vgg16"])
+def test_imagenet_offline(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """keras.utils.get_file raises a bare Exception when there is no network."""
+
+    def offline(**options) -> None:
+        raise Exception("URL fetch failure on https://storage.googleapis.com")
+
+    for application in ("MobileNet", "MobileNetV2", "VGG16"):
+        monkeypatch.setattr(keras.applications, application, offline)
+    model = PlaceNet(backbone, clusters=2)
+    with pytest.raises(ValueError, match=rf"ImageNet weights of {backbone} .*URL fetch failure.*\.npz") as error:
+        load_backbone_weights(model, "imagenet")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("backbone", ["alexnet", "squeezenet"])
+def test_imagenet_of_what_keras_applications_has_not(backbone: str) -> None:
+    with pytest.raises(ValueError, match=f"Keras Applications has no {backbone}; .*npz"):
+        load_backbone_weights(PlaceNet(backbone, clusters=2), "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "file", "script", "output", "cut"),
+    [
+        ("mobilenet_v1", "mobilenet_v1_1.0_224_to_pw11.npz", "load_mobilenet_v1", "conv_pw_11_linear", "conv_pw_11"),
+        ("mobilenet_v2", "mobilenet_v2_1.0_224.npz", "load_mobilenet_v2", "block_13_expand", "block_13_expand_relu"),
+        ("squeezenet", "squeezenet_v1.0.npz", "load_squeezenet", "fire9", "fire9"),
+    ],
+)
+def test_real_weights_give_the_features_of_their_loaders(
+    backbone: str, file: str, script: str, output: str, cut: str, tfplaces_data: Path
+) -> None:
+    """The oracle is the loader published beside each file, with its own preprocessing."""
+    folder = tfplaces_data / "weights"
+    spec = importlib.util.spec_from_file_location(script, folder / f"{script}.py")
+    loader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loader)
+    image = RNG.integers(0, 256, (1, 96, 128, 3), np.uint8)
+    expected = np.asarray(loader.load_weights(loader.build((96, 128, 3), output))(loader.preprocess(image)))
+    model = PlaceNet(backbone, clusters=2, cut=cut)
+    load_backbone_weights(model, str(folder / file))
+    actual = np.asarray(keras.Model(model.inputs[0], model.feature_layer.output)(image.astype(np.float32)))
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())

@@ -1,0 +1,203 @@
+"""Compression of a network: prune by magnitude, fine-tune, share the rest, fine-tune again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfplaces.coding import SharedKernel
+from tfplaces.common.errors import UserError
+from tfplaces.common.progress import progress
+from tfplaces.compression.finetuning import FineTuning, PrunedTraining, SharedTraining
+from tfplaces.compression.kernels import find_kernels, select_kernels, value_for
+from tfplaces.compression.pruning import SCOPES, Pruning, prune_model
+from tfplaces.compression.sharing import GRIDS, check_bits, share
+from tfplaces.compression.work_dir import WorkDir
+from tfplaces.layers import PCAWhitening
+
+# A ramp ends when this part of the steps is done; it prunes this often.
+_RAMP, _RAMP_PRUNINGS = 0.6, 20
+# What the penalty pushes under the threshold is pruned after every so many steps.
+_CONSTANT_FREQUENCY = 100
+
+SCHEDULES = ("constant", "polynomial")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is compressed.
+
+    Attributes:
+        bits: at most 2^bits levels a kernel, zero among them, 2 to 8.
+        bits_for: of some layers, by shell globs; the last that matches a layer counts.
+        threshold: weights of smaller magnitude become zero.
+        sparsity: or, the share of all parameters that becomes zero, the smallest first; see `prune_model`.
+        sparsity_for: where the scope is layer, the share of some layers, by shell globs.
+        sparsity_scope: global, or layer: the share of each kernel.
+        layers: globs of the layers to compress, separated by commas, `!` excludes; the others stay as they are.
+        schedule: when fine-tuning prunes: constant, all of it before the first step; polynomial, by a ramp.
+        l1: λ of the penalty on all kernels while fine-tuning after pruning.
+        l1_for: λ of some layers, by shell globs.
+        grid: int8 puts levels where an int8 TFLite can hold them exactly, none leaves them free.
+        refresh: steps after which fine-tuning assigns weights to levels anew, 0 for never.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    bits: int = 8
+    bits_for: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    threshold: float | None = None
+    sparsity: float | None = None
+    sparsity_for: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    sparsity_scope: str = "global"
+    layers: str = "*"
+    schedule: str = "constant"
+    l1: float = 0.0
+    l1_for: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    grid: str = "int8"
+    refresh: int = 0
+
+    def __post_init__(self) -> None:
+        for bits in (self.bits, *self.bits_for.values()):
+            check_bits(bits)
+        if self.threshold is not None and self.sparsity is not None:
+            raise UserError("give a threshold or a sparsity, not both")
+        if self.sparsity_for and (self.sparsity is None or self.sparsity_scope != "layer"):
+            raise UserError("sparsities of single layers need a sparsity for the others and the scope layer")
+        if self.sparsity_for and self.schedule != "constant":
+            raise UserError("sparsities of single layers are pruned at once: the schedule has to be constant")
+        for key, known in (("sparsity_scope", SCOPES), ("schedule", SCHEDULES), ("grid", GRIDS)):
+            if getattr(self, key) not in known:
+                raise UserError(f"{key} {getattr(self, key)!r}: {' or '.join(known)}")
+
+    @property
+    def prunes(self) -> bool:
+        return bool(self.threshold or self.sparsity or self.sparsity_for)
+
+    def to_json(self) -> dict[str, Any]:
+        """What differs from the defaults, and the bits, as plain JSON types."""
+        values = dataclasses.asdict(self)
+        return {"bits": self.bits} | {
+            field.name: values[field.name] for field in dataclasses.fields(self)
+            if field.name != "bits" and values[field.name] not in (field.default, {})
+        }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Compressed:
+    """A compressed network.
+
+    Attributes:
+        model: the network; its kernels hold exactly the shared weights.
+        shared: the sharing of each kernel, by its name; kernels that are left as they were are not there.
+        provenance: how it came about, plain JSON types.
+    """
+
+    model: keras.Model
+    shared: dict[str, SharedKernel]
+    provenance: dict
+
+    @property
+    def pruned(self) -> float:
+        """Percentage of all parameters, biases included, that are kernel weights of zero."""
+        zeros = sum(k.size - np.count_nonzero(k.variable.numpy()) for k in find_kernels(self.model))
+        return 100 * zeros / self.model.count_params()
+
+
+def compress(
+    model: keras.Model,
+    recipe: Recipe,
+    tune: FineTuning | None = None,
+    *,
+    work_dir: WorkDir | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Compressed:
+    """Compresses a network in place: prunes, fine-tunes, shares what is left, fine-tunes again.
+
+    Args:
+        model: the float network.
+        recipe: what to do to it.
+        tune: how to fine-tune; without it nothing is trained.
+        work_dir: folder where fine-tuning keeps its state after every epoch. A call with the same network, recipe and
+            fine-tuning that finds it there goes on from it, to the same result. The caller removes it.
+        callbacks: to fit with, for example a `Monitor`.
+
+    Raises:
+        ValueError: the recipe does not fit the network; it may then be pruned already.
+    """
+    # Before any work: globs that match nothing.
+    value_for(select_kernels(find_kernels(model), recipe.layers), recipe.bits_for, recipe.bits)
+    for layer in model._flatten_layers():
+        if isinstance(layer, PCAWhitening):
+            layer.rescale()
+    target = {"threshold": recipe.threshold} if recipe.threshold else {"sparsity": recipe.sparsity}
+    options = {"scope": recipe.sparsity_scope, "layers": recipe.layers}
+    if recipe.sparsity_for:
+        options["sparsity_for"] = recipe.sparsity_for
+    ramps = bool(tune) and recipe.prunes and recipe.schedule == "polynomial"
+    if recipe.prunes and not ramps:
+        prune_model(model, **target, **options)
+    if tune and (recipe.prunes or recipe.l1 or recipe.l1_for):
+        # A share that is pruned before stays pruned; below a threshold the penalty brings ever more weights.
+        pruning = [Pruning(**_schedule(target, tune.steps, ramps), **options)] if ramps or recipe.threshold else []
+        fitted = PrunedTraining(tune.model, recipe.l1, recipe.l1_for)
+        tune.fit(fitted, [*pruning, *callbacks], work_dir and work_dir.checkpoint("pruned"), keep_best=not ramps)
+        if recipe.prunes:
+            prune_model(model, **target, **options)
+    shared = share_model(model, recipe.bits, bits_for=recipe.bits_for, grid=recipe.grid, layers=recipe.layers)
+    if tune:
+        fitted = SharedTraining(tune.model, shared, recipe.refresh)
+        tune.fit(fitted, callbacks, work_dir and work_dir.checkpoint("shared"), keep_best=True)
+        shared = fitted.settle()
+    return Compressed(model, shared, recipe.to_json())
+
+
+def _schedule(target: Mapping[str, float], steps: int, ramps: bool) -> dict[str, Any]:
+    from tfplaces.compression.tfmot import import_tfmot
+
+    schedules = import_tfmot().sparsity.keras
+    ((what, value),) = target.items()
+    if not ramps:
+        return {what: schedules.ConstantSparsity(value, 0, frequency=_CONSTANT_FREQUENCY)}
+    end = max(1, int(_RAMP * steps))
+    return {what: schedules.PolynomialDecay(0.0, value, 0, end, frequency=max(1, end // _RAMP_PRUNINGS))}
+
+
+def share_model(
+    model: keras.Model,
+    bits: int = 8,
+    *,
+    bits_for: Mapping[str, int] | None = None,
+    grid: str = "int8",
+    layers: str = "*",
+) -> dict[str, SharedKernel]:
+    """Shares the weights of each kernel of a model, in place, among at most 2^bits levels; zeros stay zero.
+
+    Args:
+        model: any Keras model.
+        bits: 2 to 8.
+        bits_for: of some layers, by shell globs, see `value_for`.
+        grid: see `share`.
+        layers: globs of the layers to share, see `select_kernels`.
+
+    Returns:
+        the sharing of each kernel by its name.
+    """
+    kernels = select_kernels(find_kernels(model), layers)
+    bits_of = value_for(kernels, bits_for or {}, bits)
+    shared = {}
+    with progress(sum(kernel.size for kernel in kernels), "sharing", "weight") as bar:
+        for kernel in kernels:
+            try:
+                ours = share(kernel.variable.numpy(), kernel.channel_axis, bits_of[kernel.name], grid)
+            except ValueError as error:
+                raise UserError(f"{kernel.name}: {error}") from None
+            shared[kernel.name] = ours
+            kernel.variable.assign(ours.weights())
+            bar.update(kernel.size)
+    return shared

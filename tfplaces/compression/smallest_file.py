@@ -1,0 +1,213 @@
+"""The smallest file that keeps the accuracy: bits and share pruned of every layer, by rate and distortion.
+
+Each layer has options, pairs of bits and share pruned, each with a rate (the entropy of its indices) and a distortion
+(its squared error relative to its energy, times how much such an error moves the descriptors). For a price λ of
+distortion each layer takes the option of least rate + λ · distortion (Shoham and Gersho 1988), and λ is found by
+bisection: fine-tune, measure, go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from tfplaces.coding.channels import channel_rms, channel_view
+from tfplaces.coding.statistics import entropy, histogram
+from tfplaces.common.errors import UserError
+from tfplaces.common.files import write_json
+from tfplaces.common.progress import progress
+from tfplaces.compression.finetuning import FineTuning
+from tfplaces.compression.kernels import Kernel, find_kernels, select_kernels
+from tfplaces.compression.places import load_compressed, save_places
+from tfplaces.compression.pruning import prune_weights
+from tfplaces.compression.recipe import Compressed, Recipe, compress
+from tfplaces.compression.sharing import share
+from tfplaces.compression.work_dir import WorkDir
+from tfplaces.datasets import Images, PlaceDataset, take_queries
+from tfplaces.describers import KerasDescriber, describe_images
+from tfplaces.evaluation import score
+from tfplaces.models import PlaceNet
+
+# Of a kernel that is mostly zero, many levels are not worth their bits. There the steps are small: where one kernel has
+# most of the weights, as a whitening has, the file's size goes by its options.
+_SPARSE = (0.8, 0.82, 0.84, 0.86, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97)
+OPTIONS = tuple(
+    (bits, sparsity)
+    for sparsities, choices in (((0.0, 0.3, 0.5, 0.7), (2, 3, 4, 5, 8)), (_SPARSE, (2, 3, 4)))
+    for sparsity in sparsities
+    for bits in choices
+)
+# Bits a parameter between which the size is sought; each trial halves the range of its logarithm.
+RATES, TRIALS = (0.25, 2.5), 6
+# Of a kernel at most about so many weights are looked at, in whole rows, to know an option's rate and distortion.
+_SAMPLE = 2**13
+# Relative energy of the noise that a layer's sensitivity is measured with, and images that it is measured on.
+_NOISE, _PROBES = 0.01, 48
+
+
+def search(
+    model: PlaceNet,
+    datasets: Sequence[PlaceDataset],
+    target_drop: float,
+    recipe: Recipe,
+    tune: FineTuning,
+    work_dir: WorkDir,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Compressed:
+    """The smallest compressed form of a PlaceNet whose mAP drops by at most so many points.
+
+    Args:
+        model: the float network; it is as before in the end.
+        datasets: judge by their even queries (the mean of the sets' mAP); the drop on the odd ones is reported.
+        target_drop: points of mAP.
+        recipe: gives layers and grid.
+        tune: fine-tunes each candidate.
+        work_dir: keeps what was tried; a call that finds it goes on from there.
+        seed: of the noise that sensitivities are measured with.
+        callbacks: to fit with, for example a `Monitor`.
+
+    Raises:
+        ValueError: no candidate is within the target.
+    """
+    weights = model.get_weights()
+    base = _judge(model, datasets)
+    print(f"float: mAP {base['even']:.2f} on even queries, {base['odd']:.2f} on odd ones", file=sys.stderr)
+    layers = _rate_distortion(model, recipe, datasets[0].database, seed)
+    log, best = work_dir.file("search.json"), work_dir.file("best.places")
+    tried: list[dict] = []
+    if os.path.exists(log):
+        with open(log, encoding="utf-8") as file:
+            tried = json.load(file)
+    low, high = np.log(RATES)
+    for trial in range(TRIALS):
+        rate = float(np.exp((low + high) / 2))
+        ours = _allocate(layers, recipe, rate)
+        # Rates that are close may come to the same, and what an interrupted search has tried it need not try again.
+        found = next((one for one in tried if one.get("recipe") == ours.to_json()), None)
+        if found is None:
+            with work_dir.child(f"trial{trial}") as state:
+                compressed = compress(model, ours, tune, work_dir=state, callbacks=callbacks)
+                scores = _judge(model, datasets)
+                drops = {f"drop_{half}_queries": base[half] - scores[half] for half in scores}
+                file = work_dir.file("trial.places")
+                size = save_places(file, dataclasses.replace(compressed, provenance={**compressed.provenance, **drops}))
+                found = {"recipe": ours.to_json(), "bits_per_parameter": 8 * size / model.count_params(), **drops}
+                tried.append(found)
+                if drops["drop_even_queries"] <= target_drop:
+                    os.replace(file, best)
+                write_json(log, tried)
+            model.set_weights(weights)
+        fits = found["drop_even_queries"] <= target_drop
+        low, high = (low, np.log(rate)) if fits else (np.log(rate), high)
+        print(
+            f"trial {trial + 1} of {TRIALS}: {found['bits_per_parameter']:.3f} bits per parameter, drop "
+            f"{found['drop_even_queries']:.2f} on even queries ({'within' if fits else 'beyond'} the target), "
+            f"{found['drop_odd_queries']:.2f} on odd ones",
+            file=sys.stderr,
+        )
+    if not os.path.exists(best):
+        raise UserError(
+            f"no file of up to {RATES[1]} bits per parameter is within a drop of {target_drop} points; fine-tune for "
+            "more epochs, or allow a larger drop"
+        )
+    return load_compressed(best)
+
+
+def _judge(model: PlaceNet, datasets: Sequence[PlaceDataset]) -> dict[str, float]:
+    """Mean mAP of the data sets on their even and on their odd queries."""
+    describer = KerasDescriber(model)
+    scores: dict[str, list[float]] = {"even": [], "odd": []}
+    for dataset in datasets:
+        queries = describe_images(describer, dataset.queries, "queries")
+        database = describe_images(describer, dataset.database, "database")
+        for first, half in enumerate(scores):
+            chosen = np.arange(first, len(queries), 2)
+            scores[half].append(score(take_queries(dataset, chosen), queries[chosen], database).map)
+    return {half: float(np.mean(maps)) for half, maps in scores.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """A kernel's options.
+
+    Attributes:
+        name: of the kernel.
+        size: its number of weights.
+        rates: for each of `OPTIONS` the entropy of all indices, bits.
+        distortions: expected distance that the descriptors move by, 1 − cosine.
+    """
+
+    name: str
+    size: int
+    rates: np.ndarray
+    distortions: np.ndarray
+
+
+def _rate_distortion(model: PlaceNet, recipe: Recipe, images: Images, seed: int) -> list[_Layer]:
+    rng = np.random.default_rng(seed)
+    kernels = select_kernels(find_kernels(model), recipe.layers)
+    chosen = np.sort(rng.permutation(len(images))[:_PROBES])
+    probes = np.stack([images.read(i, model.input_size) for i in chosen])
+    describer = KerasDescriber(model)
+    still = describer.describe(probes)
+    layers = []
+    with progress(len(kernels), "rate and distortion", "layer") as bar:
+        for kernel in kernels:
+            weights = kernel.variable.numpy()
+            kernel.variable.assign(weights + _noise(weights, kernel, rng))
+            sensitivity = float(np.mean(1 - np.sum(describer.describe(probes) * still, axis=1))) / _NOISE
+            kernel.variable.assign(weights)
+            rates, errors = _kernel_options(weights, kernel, recipe.grid)
+            layers.append(_Layer(kernel.name, kernel.size, rates * kernel.size, errors * sensitivity))
+            bar.update()
+    return layers
+
+
+def _noise(weights: np.ndarray, kernel: Kernel, rng: np.random.Generator) -> np.ndarray:
+    """Of the energy of each output channel, a hundredth."""
+    view = channel_view(weights, kernel.channel_axis)
+    noise = rng.standard_normal(view.shape, np.float32)
+    noise *= np.sqrt(_NOISE, dtype=np.float32) * channel_rms(view)[:, None]
+    return noise.reshape(weights.shape)
+
+
+def _kernel_options(weights: np.ndarray, kernel: Kernel, grid: str):
+    """Bits a weight of each option, and its squared error relative to the energy of the channels."""
+    view = channel_view(weights, kernel.channel_axis)
+    sample = np.ascontiguousarray(view[:: max(1, weights.size // _SAMPLE)])
+    rms = channel_rms(sample)[:, None]
+    rates, errors = [], []
+    for bits, sparsity in OPTIONS:
+        pruned = sample.copy()
+        prune_weights(pruned, 1, sparsity)
+        shared = share(pruned, 1, bits, grid)
+        rates.append(entropy(histogram(shared.indices, len(shared.levels))) / sample.size)
+        errors.append(float(np.mean(np.square((shared.weights() - sample) / rms), dtype=np.float64)))
+    return np.array(rates), np.array(errors)
+
+
+def _allocate(layers: Sequence[_Layer], recipe: Recipe, rate: float) -> Recipe:
+    """The recipe of least distortion at a mean rate, in bits a weight."""
+    budget = rate * sum(layer.size for layer in layers)
+    low, high = -60.0, 60.0
+    for _ in range(60):
+        price = (low + high) / 2
+        chosen = [int(np.argmin(layer.rates + np.exp(price) * layer.distortions)) for layer in layers]
+        spent = sum(layer.rates[option] for layer, option in zip(layers, chosen, strict=True))
+        low, high = (price, high) if spent <= budget else (low, price)
+    chosen = [int(np.argmin(layer.rates + np.exp(low) * layer.distortions)) for layer in layers]
+    picked = {layer.name: OPTIONS[option] for layer, option in zip(layers, chosen, strict=True)}
+    return dataclasses.replace(
+        recipe,
+        bits_for={name: bits for name, (bits, _) in picked.items()},
+        sparsity=0.0,
+        sparsity_for={name: sparsity for name, (_, sparsity) in picked.items() if sparsity},
+        sparsity_scope="layer",
+    )

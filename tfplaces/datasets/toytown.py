@@ -1,0 +1,62 @@
+"""The town as a data set of places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from tfplaces.common.errors import UserError
+from tfplaces.datasets.base import Images, PlaceDataset
+from tfplaces.datasets.images import resize
+from tfplaces.toytown.town import SPLITS
+from tfplaces.toytown.view import render
+
+DATABASE_VIEWS = (("day", 0), ("day", 1), ("day", 2), ("day", 3))
+QUERY_VIEWS = (("dusk", 0), ("rain", 0), ("night", 0))
+
+
+class TownImages(Images):
+    """The same views of every place, place by place; each is drawn when it is read."""
+
+    def __init__(self, places: int, seed: int, split: str, views: Sequence[tuple[str, int]]):
+        self.seed, self.split, self.views = seed, split, views
+        self.names = [f"place{p:04d}_{condition}_{number}" for p in range(places) for condition, number in views]
+
+    def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        if not 0 <= index < len(self):
+            raise IndexError(f"toytown has {len(self)} images, there is no number {index}")
+        place, view = divmod(index, len(self.views))
+        return resize(Image.fromarray(render(self.seed, self.split, place, *self.views[view])), size)
+
+
+def toytown(places: int = 60, seed: int = 0, split: str = "test") -> PlaceDataset:
+    """A generated town: streets of houses photographed by day, to be recognised at dusk, in rain and at night.
+
+    Every place has four database images and three queries. Images are drawn when they are read, at 180 x 240 pixels;
+    an image depends on the seed, the split, the place and the view alone.
+
+    Args:
+        places: how many, at least 2.
+        seed: of the town, at least 0.
+        split: `train`, `val` or `test`; they share no street.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    if places < 2:
+        raise UserError(f"toytown: places={places}, but at least 2 are needed")
+    if seed < 0:
+        raise UserError(f"toytown: seed={seed}, but it must be 0 or more")
+    if split not in SPLITS:
+        raise UserError(f"toytown: split={split!r}, but it must be one of {', '.join(SPLITS)}")
+    database_places = np.repeat(np.arange(places, dtype=np.int64), len(DATABASE_VIEWS))
+    of_place = np.arange(len(database_places), dtype=np.int64).reshape(places, -1)
+    return PlaceDataset(
+        spec=f"toytown?places={places}&seed={seed}&split={split}",
+        database=TownImages(places, seed, split, DATABASE_VIEWS),
+        queries=TownImages(places, seed, split, QUERY_VIEWS),
+        positives=list(np.repeat(of_place, len(QUERY_VIEWS), axis=0)),
+        database_places=database_places,
+    )

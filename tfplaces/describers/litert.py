@@ -1,0 +1,114 @@
+"""A TFLite model as a describer, run by LiteRT; needs no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from tfplaces import coding
+from tfplaces.common.errors import UserError
+from tfplaces.describers.base import check_images
+
+
+class LiteRTDescriber:
+    """Runs a `.tflite` or `.tflpack` from RGB images, 0 to 255, uint8 or float32, to descriptors, float32 or int8.
+
+    Args:
+        path: the model.
+        input_size: (height, width) in pixels, of a model of resizable input; by default the model's own.
+        threads: of the interpreter.
+
+    Raises:
+        ValueError: not a readable TFLite model, not one from an image to a vector, or of another input size.
+    """
+
+    def __init__(self, path: str | os.PathLike, input_size: tuple[int, int] | None = None, threads: int = 1):
+        name = os.fspath(path)
+        self._interpreter = open_interpreter(name, threads)
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["shape"][3] != 3:
+            raise UserError(f"{name}: not a model from one RGB image to one descriptor")
+        height, width = (int(s) for s in inputs[0]["shape_signature"][1:3])
+        if input_size is not None and (height, width) not in (tuple(input_size), (-1, -1)):
+            raise UserError(
+                f"{name}: takes images of {height}x{width} only, not {input_size[0]}x{input_size[1]}; convert it for "
+                "that size"
+            )
+        if height == -1:
+            batch, height, width = (int(s) for s in inputs[0]["shape"][:3])
+            if input_size is None and (height, width) == (1, 1):
+                raise UserError(f"{name}: takes images of any size; give one, as in --input_size=224x320")
+            if input_size is not None:
+                height, width = input_size
+                self._interpreter.resize_tensor_input(inputs[0]["index"], (batch, height, width, 3))
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise UserError(f"{name}: cannot be run, it may be damaged ({error})") from None
+        self._input, self._output = inputs[0], self._interpreter.get_output_details()[0]
+        if self._input["dtype"] not in (np.uint8, np.float32) or self._output["dtype"] not in (np.float32, np.int8):
+            raise UserError(
+                f"{name}: takes {self._input['dtype'].__name__} and gives {self._output['dtype'].__name__}; expected "
+                "uint8 or float32 images and float32 or int8 descriptors"
+            )
+        self._batch = int(inputs[0]["shape"][0])
+        self.input_size = (height, width)
+        self.descriptor_dim = int(np.prod(self._output["shape"])) // self._batch
+
+    def describe(self, images: np.ndarray) -> np.ndarray:
+        """Describes images, uint8 `[n, height, width, 3]`, as many at once as the model takes, as float32
+        `[n, descriptor_dim]`; integers are dequantized.
+        """
+        check_images(images, self.input_size)
+        out = np.empty((len(images), self.descriptor_dim), np.float32)
+        batch = np.zeros((self._batch, *self.input_size, 3), self._input["dtype"])
+        scale, zero = self._output["quantization"]
+        for start in range(0, len(images), self._batch):
+            part = images[start : start + self._batch]
+            batch[: len(part)] = part
+            self._interpreter.set_tensor(self._input["index"], batch)
+            self._interpreter.invoke()
+            found = self._interpreter.get_tensor(self._output["index"]).reshape(self._batch, -1)[: len(part)]
+            out[start : start + len(part)] = found if scale == 0 else (found.astype(np.float32) - zero) * scale
+        return out
+
+
+def open_interpreter(path: str, threads: int = 1, keep_tensors: bool = False) -> Interpreter:
+    """A LiteRT interpreter of a `.tflite`, or of a `.tflpack` unpacked in memory; its tensors are not yet allocated.
+
+    Args:
+        path: the model.
+        threads: of the interpreter.
+        keep_tensors: all activations can be read after a run, which takes memory.
+
+    Raises:
+        ValueError: no such file, or not a TFLite model.
+    """
+    try:
+        if path.lower().endswith(".tflpack"):
+            model = {"model_content": coding.unpack_bytes(path)}
+        else:
+            with open(path, "rb") as file:
+                head = file.read(8)
+            if head[4:8] != b"TFL3":
+                raise UserError(f"{path}: not a TFLite model")
+            model = {"model_path": path}
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of that memory
+            return Interpreter(**model, num_threads=threads, experimental_preserve_all_tensors=keep_tensors)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: not a readable TFLite model ({error})") from None
+
+
+def operators(path: str | os.PathLike) -> dict[str, int]:
+    """The operators of a `.tflite` and how often each occurs, most frequent first."""
+    from collections import Counter
+
+    names = [op["op_name"] for op in open_interpreter(os.fspath(path))._get_ops_details()]
+    return dict(Counter(name for name in names if name != "DELEGATE").most_common())

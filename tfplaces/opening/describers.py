@@ -1,0 +1,34 @@
+"""Opens any model file as a describer."""
+
+from __future__ import annotations
+
+import os
+
+from tfplaces.common.errors import UserError
+from tfplaces.describers import Describer
+
+
+def load_describer(path: str | os.PathLike, input_size: tuple[int, int] | None = None, threads: int = 1) -> Describer:
+    """Opens a `.keras`, `.places`, `.tflite` or `.tflpack` file as a describer.
+
+    Args:
+        path: the model.
+        input_size: (height, width) in pixels instead of the one stored in the model. A TFLite model of fixed
+            size takes no other.
+        threads: threads of a TFLite model; Keras uses all there are.
+
+    Raises:
+        ValueError: the file is missing or is no place-recognition model, or it cannot take that input size.
+    """
+    if os.fspath(path).lower().endswith((".tflite", ".tflpack")):
+        from tfplaces.describers.litert import LiteRTDescriber
+
+        return LiteRTDescriber(path, input_size, threads)
+    from tfplaces.describers.keras import KerasDescriber
+    from tfplaces.opening.models import load_model
+
+    model = load_model(path)
+    try:
+        return KerasDescriber(model, input_size)
+    except ValueError as error:
+        raise UserError(f"{os.fspath(path)}: {error}") from None

@@ -1,0 +1,67 @@
+"""The program behind `evaluation.cost`: opens a model in a process of its own, describes an image and times it.
+
+python -m tfplaces.opening.serving '[PATH, [HEIGHT, WIDTH] or null, THREADS]'
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+from tfplaces.common.errors import UserError
+from tfplaces.evaluation import memory
+from tfplaces.opening.describers import load_describer
+
+
+def _serve(path: str, input_size: tuple[int, int] | None, threads: int) -> None:
+    """Answers by lines of JSON: what is known after the first image, or the user's mistake; then times as asked for."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever libraries print
+    _import_runtime(path, threads)
+    on_linux = sys.platform == "linux"
+    if on_linux:
+        imported = memory.peak()
+        base = memory.reset_peak()
+    try:
+        describer = load_describer(path, tuple(input_size) if input_size else None, threads)
+    except UserError as error:
+        print(json.dumps(str(error)), file=answers)
+        return
+    image = np.random.default_rng(0).integers(0, 256, (1, *describer.input_size, 3), np.uint8)
+    describer.describe(image)
+    taken = {}
+    if on_linux:
+        peak = memory.peak()
+        taken = {"peak": max(imported, peak), "above_runtime": peak - base}
+    print(json.dumps({"input_size": describer.input_size, "memory": taken}), file=answers)
+    for _ in sys.stdin:
+        describer.describe(image)
+        start = time.perf_counter()
+        describer.describe(image)
+        print(json.dumps(1000 * (time.perf_counter() - start)), file=answers)
+
+
+def _import_runtime(path: str, threads: int) -> None:
+    """What `load_describer` would import, and TensorFlow told to compute on the CPU, as LiteRT does."""
+    if path.lower().endswith((".tflite", ".tflpack")):
+        import tfplaces.describers.litert
+
+        return
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    import tfplaces.describers.keras
+    import tfplaces.opening
+
+    if path.lower().endswith(".places"):
+        import tfplaces.compression  # noqa: F401
+
+
+if __name__ == "__main__":
+    _serve(*json.loads(sys.argv[1]))

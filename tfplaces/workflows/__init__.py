@@ -1,0 +1,1 @@
+"""Whole jobs from photos to a page: what the larger programs of `tools/` do."""
