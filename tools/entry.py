@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import io
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from absl import flags
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.files import check_replaceable
+from tfplaces.common.text import printable
 from tfplaces.version import __version__
 
-# Exit codes: a user's mistake, and Ctrl-C and a kill as shells know them.
+# Exit codes: a user's mistake, and Ctrl-C as shells know it; a kill gives 128 and the signal's number.
 USER_ERROR = 2
 INTERRUPTED = 130
-TERMINATED = 143
 
 
 def run(
@@ -36,16 +40,20 @@ def run(
     With the environment variable TFPLACES_DEBUG set, errors are raised and native logs shown.
     """
     argv = sys.argv if argv is None else argv
-    # As Ctrl-C does, a kill goes through the clean-up of temporary files.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    _open_standard_streams()
+    # As Ctrl-C does, a kill and the end of a remote session go through the clean-up of temporary files.
+    for signum in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signum, lambda number, _: sys.exit(128 + number))
     debug = bool(os.environ.get("TFPLACES_DEBUG"))
     program = os.path.splitext(os.path.basename(argv[0]))[0]
     values = flags.FlagValues()
     define_flags(values)
-    flags.DEFINE_boolean("overwrite", False, "Replace outputs that exist.", flag_values=values)
-    flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0, upper_bound=2**31 - 1, flag_values=values)
+    flags.DEFINE_boolean("overwrite", False, "Replace outputs that exist already.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "The seed of everything that is drawn at random.", lower_bound=0,
+                         upper_bound=2**31 - 1, flag_values=values)  # fmt: skip
     flags.DEFINE_boolean("version", False, "Print the version and exit.", flag_values=values)
-    flags.DEFINE_boolean("help", False, "Print this and exit.", short_name="h", flag_values=values)
+    flags.DEFINE_boolean("help", False, "Print this text and exit.", short_name="h", flag_values=values)
     try:
         # Before parsing, where a missing required flag would be an error.
         if any(a in ("--help", "-help", "-h") for a in argv[1:]):
@@ -57,14 +65,18 @@ def run(
         rest = values(argv)[1:]
         if rest:
             raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value, see --help")
+        _expand_home(values)
         if not debug:
             _quiet_native_logs()
-        sys.exit(main(values) or 0)
+        with contextlib.redirect_stdout(_Printable(sys.stdout)):
+            code = main(values) or 0
+            sys.stdout.flush()
+        sys.exit(code)
     except BrokenPipeError:
         # The reader of standard output has gone, as in "| head"; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (UserError, OSError, flags.Error) as error:
+    except (UserError, OSError, MemoryError, flags.Error) as error:
         if debug:
             raise
         print(f"{program}: {_one_line(error)}", file=sys.stderr)
@@ -72,6 +84,56 @@ def run(
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+class _Printable(io.TextIOBase):
+    """A text stream that writes to another what a terminal cannot be commanded by: names come from strangers' files."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(printable(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+
+def _open_standard_streams() -> None:
+    """Opens what the caller has closed, as by `2>&-`: a file that is opened later would take the stream's place."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest that is free, which is this one.
+            os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
+        if getattr(sys, name) is None:
+            stream = open(descriptor, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+
+
+def _expand_home(values: flags.FlagValues) -> None:
+    """Replaces `~` and `~user` at the start of a path in any flag; no shell does that behind `--name=`.
+
+    Where a flag takes several, separated by commas, each is looked at; those in specs of data sets are left to them.
+    """
+    for name in values:
+        value = values[name].value
+        if isinstance(value, str) and "~" in value:
+            # A file of just that name comes first.
+            parts = [part if os.path.exists(part) else os.path.expanduser(part) for part in value.split(",")]
+            values[name].value = ",".join(parts)
 
 
 def _help(program: str, main: Callable, values: flags.FlagValues) -> str:
@@ -85,10 +147,14 @@ def _help(program: str, main: Callable, values: flags.FlagValues) -> str:
     return "\n".join(lines)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error})" if str(error) else "not enough memory"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = " ".join(str(error).split()) or type(error).__name__
+    return printable(os.fsdecode(text) if isinstance(text, bytes) else text)
 
 
 def _quiet_native_logs() -> None:
@@ -110,7 +176,7 @@ def size(text: str | None) -> tuple[int, int] | None:
     """Reads `HxW`, height and width in pixels.
 
     Raises:
-        ValueError: it is not that.
+        UserError: the text is something else, or a number is out of range.
     """
     if text is None:
         return None
@@ -124,7 +190,7 @@ def check_model(path: str, *endings: str) -> None:
     """Refuses, before TensorFlow is imported, a model that is not there or of another kind.
 
     Raises:
-        ValueError: there is no such file, or its name has none of the endings.
+        UserError: there is no such file, or its name has none of the endings.
     """
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such model file")
@@ -136,10 +202,42 @@ def check_output(path: str, overwrite: bool) -> None:
     """Refuses, before any work is done, an output that exists or that could not be written.
 
     Raises:
-        ValueError: the path exists and overwrite is not set, or its folder does not exist.
+        UserError: the path exists and overwrite is not set, is a device, a pipe or a folder, or its folder does not
+            exist or cannot be written to.
     """
-    if os.path.exists(path) and not overwrite:
+    check_name(path)
+    if os.path.lexists(path) and not overwrite:
         raise UserError(f"{path}: exists already; give --overwrite to replace it, or another --output")
-    parent = os.path.dirname(os.path.abspath(path))
+    check_replaceable(path)
+    parent = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(parent):
         raise UserError(f"{path}: its folder {parent} does not exist; make it first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: its folder {parent} cannot be written to; change its permissions or name another")
+
+
+def check_output_folder(path: str) -> None:
+    """Refuses, before any work is done, an output folder that cannot be made or written to.
+
+    Raises:
+        UserError: the path is something else than a folder, or a folder above it cannot be written to.
+    """
+    there = os.path.realpath(path)
+    while not os.path.lexists(there):
+        check_name(there)
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise UserError(f"{path}: {there} is no folder; name another --output")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: the folder {there} cannot be written to; change its permissions or name another")
+
+
+def check_name(path: str) -> None:
+    """Refuses the name of a file that no file system takes.
+
+    Raises:
+        UserError: the name is longer than 255 bytes.
+    """
+    name = os.path.basename(path)
+    if len(os.fsencode(name)) > 255:
+        raise UserError(f"{name[:40]}…: a file's name of {len(os.fsencode(name))} bytes; at most 255 are possible")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tfplaces.common.files import replacing, write_json, write_text
+from tfplaces.common import files
+from tfplaces.common.errors import UserError
+from tfplaces.common.files import replacing, working_folder, write_json, write_text
 
 
 def test_success_replaces(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     for content in ("one", "two"):
         with replacing(path) as temporary:
-            assert os.path.dirname(temporary) == str(tmp_path) and temporary.endswith(".keras")
-            assert temporary != str(path)
+            assert os.path.basename(temporary) == "model.keras" and temporary != str(path)
+            assert Path(temporary).parents[1] == tmp_path  # on the same disk, or it could not be renamed
             Path(temporary).write_text(content)
             assert not path.exists() or path.read_text() == "one"
         assert path.read_text() == content
@@ -39,9 +43,12 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, error: type[BaseExcepti
 
 def test_a_target_that_cannot_be_replaced_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(OSError), replacing(tmp_path / "a"):
+    with pytest.raises(UserError, match="a: is a folder; name a file to write"), replacing(tmp_path / "a"):
         pass
-    assert os.listdir(tmp_path) == ["a"]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: is a device or a pipe"), replacing(tmp_path / "pipe"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["a", "pipe"]
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "none" / "a"):
         pass
 
@@ -72,3 +79,57 @@ def test_json_that_any_reader_takes(tmp_path: Path) -> None:
         with pytest.raises((ValueError, TypeError)):
             write_json(path, {"a": bad})
     assert json.loads(path.read_text()) == data and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_link_keeps_leading_to_the_file_that_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "b.txt").write_text("before")
+    (tmp_path / "a.txt").symlink_to("there/b.txt")
+    write_text(tmp_path / "a.txt", "after")
+    assert (tmp_path / "a.txt").is_symlink() and (tmp_path / "there" / "b.txt").read_text() == "after"
+    assert os.listdir(tmp_path / "there") == ["b.txt"]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127, "a\x1b[2J\nb", os.fsdecode(b"\xff\xfe.txt"), ".hidden", " "])
+def test_any_name_that_the_disk_takes(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "x")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_names_that_are_not_utf8_are_escaped_in_a_text(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", os.fsdecode(b"caf\xe9"))
+    assert (tmp_path / "a.txt").read_text() == "caf\\udce9"
+
+
+# Begins to write, says so, and waits to be killed.
+WRITES = """
+import sys, time
+from tfplaces.common.files import replacing
+with replacing(sys.argv[1]) as temporary:
+    open(temporary, "w").write("half")
+    print(temporary, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_run_left_goes_and_what_another_works_on_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    monkeypatch.setattr(files, "_ABANDONED_SECONDS", -1.0)
+    with subprocess.Popen([sys.executable, "-c", WRITES, path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        temporary = process.stdout.readline().strip()
+        write_text(path, "ours")
+        assert os.path.exists(temporary)  # the other is alive
+        process.kill()
+    assert path.read_text() == "ours" and len(os.listdir(tmp_path)) == 2
+    with working_folder(tmp_path) as folder:
+        assert sorted(os.listdir(tmp_path)) == sorted([os.path.basename(folder), "a.txt"])
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_that_is_new_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".writing-new").mkdir()  # as if its process had not locked it yet
+    write_text(tmp_path / "a.txt", "x")
+    assert sorted(os.listdir(tmp_path)) == [".writing-new", "a.txt"]

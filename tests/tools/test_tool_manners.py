@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import configparser
 import os
+import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
 
 import tfplaces
+from tfplaces.common.errors import UserError
 from tfplaces.tools import entry
 
 ROOT = Path(__file__).parents[2]
@@ -268,8 +272,10 @@ def run_entry(main, capsys, *arguments: str) -> tuple:
 @pytest.mark.parametrize(
     "error, code, line",
     [
-        (ValueError("a\n  b"), 2, "tool: a b\n"),
-        (ValueError(), 2, "tool: ValueError\n"),
+        (UserError("a\n  b"), 2, "tool: a b\n"),
+        (UserError("a\x1b[2Jb"), 2, "tool: a\\x1b[2Jb\n"),
+        (UserError(), 2, "tool: UserError\n"),
+        (MemoryError(), 2, "tool: not enough memory\n"),
         (FileNotFoundError(2, "No such file or directory", "a.npz"), 2, "tool: a.npz: No such file or directory\n"),
         (OSError(28, "No space left on device"), 2, "tool: No space left on device\n"),
         (KeyboardInterrupt(), 130, "tool: interrupted\n"),
@@ -288,13 +294,107 @@ def test_errors_of_a_tool(error, code: int, line: str, capsys, monkeypatch: pyte
             entry.run(lambda values: None, main, ["tool"])
 
 
-def test_bugs_of_a_tool_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [TypeError, ValueError, RuntimeError, KeyError])
+def test_bugs_of_a_tool_are_not_hidden(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     def main(args) -> None:
-        raise TypeError("a bug")
+        raise kind("a bug")
 
     monkeypatch.setattr(entry, "_quiet_native_logs", lambda: None)
-    with pytest.raises(TypeError, match="a bug"):
+    with pytest.raises(kind, match="a bug"):
         entry.run(lambda values: None, main, ["tool"])
+
+
+def test_what_a_tool_prints_cannot_command_the_terminal(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "_quiet_native_logs", lambda: None)
+    assert run_entry(lambda args: print("layer \x1b]0;mine\x07"), capsys) == (0, "layer \\x1b]0;mine\\x07\n", "")
+
+
+def test_home_is_expanded_in_every_flag(capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(entry, "_quiet_native_logs", lambda: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def define(values) -> None:
+        flags.DEFINE_string("models", None, "", flag_values=values)
+
+    for given, expected in (
+        ("~/a.keras", f"{tmp_path}/a.keras"),
+        ("a,~/b,c~d", f"a,{tmp_path}/b,c~d"),
+        ("~", str(tmp_path)),
+        ("~nobody-of-that-name/a", "~nobody-of-that-name/a"),
+        ("~there", "~there"),
+    ):
+        (tmp_path / "~there").touch()
+        with pytest.raises(SystemExit):
+            entry.run(define, lambda args: seen.append(args.models), ["tool", f"--models={given}"])
+        assert seen[-1] == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a device takes root")
+def test_a_device_is_never_replaced(tmp_path: Path) -> None:
+    try:
+        os.mknod(tmp_path / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("no devices can be made here")
+    with pytest.raises(UserError, match="is a device or a pipe"):
+        entry.check_output(str(tmp_path / "null"), overwrite=True)
+
+
+def test_outputs_that_cannot_be_written_are_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, message in (
+        (tmp_path / "none" / "a.json", "does not exist"),
+        (tmp_path, "is a folder"),
+        (tmp_path / ("n" * 256), "at most 255 are possible"),
+    ):
+        with pytest.raises(UserError, match=message):
+            entry.check_output(str(path), overwrite=True)
+    for path, message in (
+        (tmp_path / "file", "is no folder"),
+        (tmp_path / "file" / "run", "is no folder"),
+        (tmp_path / ("n" * 256) / "run", "at most 255 are possible"),
+    ):
+        with pytest.raises(UserError, match=message):
+            entry.check_output_folder(str(path))
+    entry.check_output_folder(str(tmp_path / "new" / "run"))
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "2>&- >&- <&-"])
+def test_closed_standard_streams(closed: str, tmp_path: Path) -> None:
+    script = tmp_path / "tool.py"
+    script.write_text(
+        "import sys\nfrom tfplaces.tools import entry\n"
+        "def main(args):\n"
+        "    file = open(args.to, 'w')\n"
+        "    print('to stdout'); print('to stderr', file=sys.stderr); file.write('content'); file.close()\n"
+        "def define(values):\n"
+        "    from absl import flags\n"
+        "    flags.DEFINE_string('to', None, '', flag_values=values)\n"
+        "entry.run(define, main)\n"
+    )
+    command = f"{sys.executable} {script} --to={tmp_path}/out {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "out").read_text() == "content"
+    assert done.stdout == ("" if ">&-" in closed.replace("2>&-", "") else "to stdout\n")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_kill_goes_through_the_clean_up(signum: int, tmp_path: Path) -> None:
+    script = tmp_path / "tool.py"
+    script.write_text(
+        "import time\nfrom tfplaces.tools import entry\nfrom tfplaces.common.files import replacing\n"
+        "def main(args):\n"
+        f"    with replacing({str(tmp_path / 'out')!r}) as path:\n"
+        "        open(path, 'w').write('half'); print('ready', flush=True); time.sleep(60)\n"
+        "entry.run(lambda values: None, main)\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        process.send_signal(signum)
+        assert process.wait(30) == 128 + signum
+    assert os.listdir(tmp_path) == ["tool.py"]
 
 
 @pytest.mark.parametrize("result, code", [(None, 0), (0, 0), (3, 3)])

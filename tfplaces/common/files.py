@@ -1,4 +1,4 @@
-"""Writing files so that a failure leaves nothing half-written."""
+"""Writing files so that a failure, a kill included, leaves nothing half-written and nothing lying about."""
 
 from __future__ import annotations
 
@@ -6,47 +6,125 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
+
+from tfplaces.common.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there what a killed run leaves stays
+    fcntl = None  # type: ignore[assignment]
+
+# Folders of work in progress begin with this; one that no process holds and that is this old was left by a kill.
+_PREFIX, _ABANDONED_SECONDS = ".writing-", 10.0
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[str]:
-    """Gives a temporary name in the same folder, with the same ending; on success it is renamed to path.
+    """Gives a temporary path on the same disk, with the same name; on success what is there takes the place of `path`.
 
-    On any failure, Ctrl-C included, the temporary file is removed and what was at path stays.
+    On any failure, Ctrl-C included, what was at `path` stays and nothing else is left. Where `path` is a symbolic link,
+    the file that it leads to is replaced. What an earlier run that was killed left in the folder is removed.
+
+    Args:
+        path: the file to make or replace, in a folder that exists.
+
+    Raises:
+        UserError: what is at `path` is no regular file: a device, a pipe or a folder is never replaced.
+        OSError: the folder does not exist or cannot be written to.
     """
-    folder, name = os.path.split(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-", suffix="-" + name)
-    os.close(handle)
-    try:
+    target = os.path.realpath(path)
+    check_replaceable(target)
+    with working_folder(os.path.dirname(target)) as folder:
+        temporary = os.path.join(folder, os.path.basename(target))
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
+        os.replace(temporary, target)
+
+
+@contextlib.contextmanager
+def working_folder(parent: str | os.PathLike) -> Iterator[str]:
+    """A hidden folder in `parent` for work in progress, which is removed in the end, whatever happens.
+
+    Folders of this kind that a killed process left there are removed first.
+
+    Args:
+        parent: a folder that exists.
+
+    Raises:
+        OSError: the parent does not exist or cannot be written to.
+    """
+    _remove_abandoned(os.fspath(parent))
+    folder = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+    held = _hold(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def _hold(folder: str) -> int | None:
+    """Locks a folder as long as this process lives or the descriptor is open; None where another process holds it."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or a file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_abandoned(parent: str) -> None:
+    with os.scandir(parent) as entries:
+        found = [entry for entry in entries if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False)]
+    for entry in found:
+        with contextlib.suppress(OSError):
+            # A new folder may not be locked yet.
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
+                held = _hold(entry.path)
+                if held is not None:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                    os.close(held)
+
+
+def check_replaceable(path: str | os.PathLike) -> None:
+    """Refuses a path at which something else than a regular file is.
+
+    Raises:
+        UserError: a folder, a device, a pipe or a socket is there.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{os.fspath(path)}: is a folder; name a file to write")
+        if not stat.S_ISREG(mode):
+            raise UserError(f"{os.fspath(path)}: is a device or a pipe, not a regular file; name a file to write")
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a UTF-8 text file."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    """Writes a UTF-8 text file; what UTF-8 cannot hold, as in names of files that are not UTF-8, is escaped."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
 
 
 def write_json(path: str | os.PathLike, data: Any) -> None:
-    """Writes JSON, indented, with numbers that any reader takes (no NaN)."""
+    """Writes JSON, indented, with numbers that any reader takes.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """Of a file's bytes, in hexadecimal digits."""
-    digest = hashlib.sha256()
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ SCOPES = ("global", "layer")
 _EXACT = 2**17
 
 
-class EmptyKernelError(ValueError):
+class EmptyKernelError(UserError):
     """Pruning would leave nothing of a kernel."""
 
 

@@ -30,6 +30,7 @@ from tfplaces.lite.integer_head import integer_form
 from tfplaces.lite.ranges import activation_ranges
 from tfplaces.lite.weights import KernelTensor, Model, kernel_errors, locate_kernels, write_exactly, write_int4
 from tfplaces.models import PlaceNet
+from tfplaces.models.summary import summarize
 
 # Images that activation ranges are taken from.
 CALIBRATION_IMAGES = 64
@@ -100,6 +101,7 @@ def convert(
     if descriptor_dim is not None:
         model, shared = _truncate(model, shared, descriptor_dim)
     size = input_size or model.input_size
+    summarize(model, model.input_size if size == "any" else size)  # refuses one that is too small
     shape = (batch, None, None, 3) if size == "any" else (batch, *size, 3)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path)), prefix=".converting-") as folder:
         sample = []
