@@ -17,6 +17,7 @@ import time
 from absl import flags
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.processors import usable_processors
 from tfplaces.tools import entry
 
 # toytown, unless the user chooses: places to train and to fine-tune on, and a network that trains in minutes.
@@ -93,7 +94,7 @@ def main(args: flags.FlagValues) -> None:
     latencies = measure_latency([output(file) for file, _ in files.values()])
     rows, descriptors = [], {}
     for (name, (file, pruned)), latency in zip(files.items(), latencies, strict=True):
-        describer = load_describer(output(file), threads=os.cpu_count() or 1)
+        describer = load_describer(output(file), threads=usable_processors())
         queries = describe_images(describer, dataset.queries)
         database = describe_images(describer, dataset.database)
         descriptors[name] = queries, database

@@ -14,6 +14,7 @@ import sys
 try:
     import numpy as np
 
+    from tfplaces.common.processors import usable_processors
     from tfplaces.datasets.images import EXTENSIONS, ImageFiles
     from tfplaces.describers import Describer, describe_images
     from tfplaces.evaluation.search import similarities
@@ -50,7 +51,7 @@ def load_model(path: str) -> Describer:
     """
     if not path.lower().endswith((".tflite", ".tflpack")):
         raise ValueError(f"{path}: not a .tflite or .tflpack file")
-    return load_describer(path, threads=os.cpu_count() or 1)
+    return load_describer(path, threads=usable_processors())
 
 
 def find_places(model: str, places: str, photos: list[str], matches: int) -> None:

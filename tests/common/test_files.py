@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from tfplaces.common import files
 from tfplaces.common.errors import UserError
-from tfplaces.common.files import replacing, working_folder, write_json, write_text
+from tfplaces.common.files import open_regular, read_regular, replacing, working_folder, write_json, write_text
 
 
 def test_success_replaces(tmp_path: Path) -> None:
@@ -133,3 +134,36 @@ def test_a_folder_that_is_new_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".writing-new").mkdir()  # as if its process had not locked it yet
     write_text(tmp_path / "a.txt", "x")
     assert sorted(os.listdir(tmp_path)) == [".writing-new", "a.txt"]
+
+
+def test_regular_files_alone_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        with open_regular(tmp_path / name) as file:
+            assert file.read() == b"content"
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        for name, message in {
+            "none": "no such file",
+            "fifo": "a FIFO, not a regular file",
+            "socket": "cannot be opened",
+            ".": "a folder, not a regular file",
+            "/dev/zero": "a device, not a regular file",
+            "a\0b": "a.x00b: no file can have this name",
+            "\ud800": "no file can have this name",
+            "file/x": "cannot be opened",
+            "x" * 300: "cannot be opened",
+        }.items():
+            with pytest.raises(UserError, match=message):
+                open_regular(os.path.join(tmp_path, name))
+
+
+def test_files_are_read_up_to_a_bound(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    assert read_regular(tmp_path / "file", 7) == b"content"
+    with pytest.raises(UserError, match="file: 7 bytes; at most 6 are read"):
+        read_regular(tmp_path / "file", 6)
+    with pytest.raises(UserError, match="file: 7 bytes"):
+        open_regular(tmp_path / "file", 6)

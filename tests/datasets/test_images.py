@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tfplaces.datasets import CachedImages, ImageFiles, Images, PlaceDataset, cached, load_image, read_batches
+from tfplaces.datasets import CachedImages, ImageFiles, Images, PlaceDataset, cached, load_image
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (20, 30, 3), np.uint8)
@@ -181,41 +181,6 @@ def test_image_files(write_photos: Callable[..., Path]) -> None:
     files = ImageFiles(str(root), ["sub/b.png", "a.png"])
     assert len(files) == 2
     np.testing.assert_array_equal(files.read(0, (5, 6)), load_image(root / "sub/b.png", (5, 6)))
-
-
-@pytest.mark.parametrize("count", [0, 1, 4, 5, 8, 23])
-@pytest.mark.parametrize("indices", [None, [9, 3, 3, 0, 22, 1, 7, 2, 8]])
-def test_batches_are_in_order(count: int, indices: list[int] | None) -> None:
-    images = Numbered(count if indices is None else 23)
-    expected = list(range(count)) if indices is None else indices
-    batches = list(read_batches(images, (2, 3), 4, indices))
-    assert [len(batch) for batch in batches] == [len(expected[i : i + 4]) for i in range(0, len(expected), 4)]
-    assert [int(image[0, 0, 0]) for batch in batches for image in batch] == expected
-    assert all(batch.shape[1:] == (2, 3, 3) and batch.dtype == np.uint8 for batch in batches)
-
-
-def test_batches_are_read_a_few_ahead_only() -> None:
-    """At most two batches beyond the one that is handed out, and none once nobody wants them."""
-    images = Numbered(100)
-    batches = read_batches(images, (2, 2), 5)
-    assert not images.reads
-    for handed_out in range(1, 4):
-        next(batches)
-        time.sleep(0.1)  # for all that was asked for
-        assert len(images.reads) == 5 * (handed_out + 2)
-    batches.close()
-    read = len(images.reads)
-    time.sleep(0.05)
-    assert len(images.reads) == read == 25
-
-
-def test_batches_pass_on_errors() -> None:
-    images = Numbered(40, broken=6)
-    batches = read_batches(images, (2, 2), 4)
-    assert len(next(batches)) == 4
-    with pytest.raises(ValueError, match=r"^6\.png: broken"):
-        next(batches)
-    assert len(images.reads) <= 16
 
 
 def test_cache_keeps_what_fits() -> None:

@@ -1,4 +1,5 @@
-"""Writing files so that a failure, a kill included, leaves nothing half-written and nothing lying about."""
+"""Writing files so that a failure, a kill included, leaves nothing half-written and nothing lying about; and
+opening those that others bring."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.text import printable_name
 
 try:
     import fcntl
@@ -122,6 +124,59 @@ def write_json(path: str | os.PathLike, data: Any) -> None:
         ValueError: a number is NaN or infinite.
     """
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def open_regular(path: str | os.PathLike, max_bytes: int | None = None) -> BinaryIO:
+    """Opens a file that someone brings for reading, if it is a regular file.
+
+    A FIFO, a socket or a device under an ordinary name would block for ever, or never end. They are not waited for:
+    the file is opened without blocking and then looked at, so that it cannot be exchanged in between.
+
+    Args:
+        path: the file; links are followed.
+        max_bytes: bound on its size, for what is read whole.
+
+    Returns:
+        The file, to be closed by the caller (`with open_regular(path) as file`).
+
+    Raises:
+        UserError: the file is missing, may not be read, is no regular file or is too large.
+    """
+    name = printable_name(os.fsdecode(path))
+    flags = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+    try:
+        handle = os.open(path, flags)
+    except FileNotFoundError:
+        raise UserError(f"{name}: no such file") from None
+    except OSError as error:  # a socket cannot be opened at all
+        raise UserError(f"{name}: cannot be opened ({error.strerror})") from None
+    except ValueError as error:  # a NUL, or half of a surrogate pair, in the name
+        raise UserError(f"{name}: no file can have this name ({error})") from None
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{name}: {_kind(status.st_mode)}, not a regular file")
+        if max_bytes is not None and status.st_size > max_bytes:
+            raise UserError(f"{name}: {status.st_size:,} bytes; at most {max_bytes:,} are read")
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: str | os.PathLike, max_bytes: int) -> bytes:
+    """The content of a regular file of at most so many bytes; raises UserError as `open_regular` does."""
+    with open_regular(path, max_bytes) as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:  # it grew
+        raise UserError(f"{printable_name(os.fsdecode(path))}: more than {max_bytes:,} bytes")
+    return data
+
+
+def _kind(mode: int) -> str:
+    """What a file is that is no regular one."""
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a FIFO", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+    return next((name for test, name in kinds.items() if test(mode)), "a special file")
 
 
 def sha256(path: str | os.PathLike) -> str:

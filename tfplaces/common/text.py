@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # Colours are left alone: Keras's progress bars have them, and they do no harm.
 _COMMANDS = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -19,3 +20,25 @@ def printable(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def printable_name(text: str) -> str:
+    """A name, or another piece of a message, in printable characters on one line.
+
+    Unlike `printable`, which is for whole texts, it leaves no line end, tab or colour: they become escapes, as does
+    whatever changes the direction of writing; bytes of a file name that are no UTF-8 become `\\xe9`. Letters of every
+    script, accents and emoji stay as they are.
+    """
+    return "".join(_escaped_in_name(c) if _is_unprintable(c) else c for c in text)
+
+
+def _is_unprintable(character: str) -> bool:
+    # Zero-width joiners belong to the writing of several languages, and to emoji.
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\u200c\u200d"
+
+
+def _escaped_in_name(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte, as os.fsdecode() writes what is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return _escaped(character)

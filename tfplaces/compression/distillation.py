@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import keras
@@ -10,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfplaces.common.processors import usable_processors
 from tfplaces.datasets import Images
 from tfplaces.describers import KerasDescriber, describe_images
 from tfplaces.layers import l2_normalize
@@ -91,7 +91,7 @@ class _Batches(keras.utils.PyDataset):
     """Batches of images with the descriptors, and the local features, that the float network gives them."""
 
     def __init__(self, images: Images, size: tuple[int, int], descriptors: np.ndarray, features, rng):
-        super().__init__(workers=os.cpu_count() or 1, max_queue_size=4)
+        super().__init__(workers=usable_processors(), max_queue_size=4)
         self._images, self._size, self._descriptors, self._features = images, size, descriptors, features
         self._order = rng.permutation(len(images))
 

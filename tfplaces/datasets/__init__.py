@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import Concatenation, Images, PlaceDataset, Subset, concatenate, hold_out, take_queries
+from tfplaces.datasets.batches import read_batch, read_batches
 from tfplaces.datasets.folder import folder
-from tfplaces.datasets.images import CachedImages, ImageFiles, cached, load_image, read_batches, resize
+from tfplaces.datasets.images import CachedImages, ImageFiles, cached, load_image, resize
 from tfplaces.datasets.oxford_paris import oxford5k, paris6k
 from tfplaces.datasets.toytown import toytown
 
@@ -112,6 +113,7 @@ __all__ = [
     "load_dataset",
     "load_datasets",
     "load_image",
+    "read_batch",
     "read_batches",
     "resize",
     "take_queries",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
-import itertools
 import os
 from collections.abc import Iterator, Sequence
 
@@ -14,8 +12,7 @@ from PIL import Image, ImageOps
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import Images, PlaceDataset
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+from tfplaces.datasets.image_kinds import EXTENSIONS as EXTENSIONS
 
 
 @contextlib.contextmanager
@@ -117,36 +114,3 @@ def cached(dataset: PlaceDataset) -> PlaceDataset:
         return dataset
     database, queries = CachedImages(dataset.database), CachedImages(dataset.queries)
     return dataclasses.replace(dataset, database=database, queries=queries)
-
-
-def read_batches(
-    images: Images, size: tuple[int, int], batch_size: int = 32, indices: Sequence[int] | None = None
-) -> Iterator[np.ndarray]:
-    """Streams images in batches, decoding ahead in a few threads.
-
-    Args:
-        images: what to read.
-        size: (height, width) in pixels.
-        batch_size: images in a batch; the last one may be smaller.
-        indices: which images, in which order; all by default.
-
-    Yields:
-        uint8 `[n, height, width, 3]`.
-    """
-    indices = range(len(images)) if indices is None else indices
-    starts = range(0, len(indices), batch_size)
-    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-
-        def submit(start: int) -> list[concurrent.futures.Future]:
-            return [pool.submit(images.read, i, size) for i in indices[start : start + batch_size]]
-
-        pending = [submit(start) for start in starts[:2]]
-        try:
-            for start in starts:
-                batch = np.stack([future.result() for future in pending.pop(0)])
-                if start + 2 * batch_size < len(indices):
-                    pending.append(submit(start + 2 * batch_size))
-                yield batch
-        finally:
-            for future in itertools.chain(*pending):
-                future.cancel()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfplaces.common.files import sha256
+from tfplaces.common.processors import usable_processors
 from tfplaces.datasets import PlaceDataset
 from tfplaces.describers import KerasDescriber, describe_images
 from tfplaces.describers.litert import LiteRTDescriber, open_interpreter, operators
@@ -66,7 +67,7 @@ def check(
         ValueError: no query has a positive, or the file cannot be run.
     """
     check_positives(dataset)
-    lite = LiteRTDescriber(path, input_size, threads=os.cpu_count() or 1)
+    lite = LiteRTDescriber(path, input_size, threads=usable_processors())
     sides = []
     for name, describer in (("Keras", KerasDescriber(model, lite.input_size)), ("LiteRT", lite)):
         database = describe_images(describer, dataset.database, f"{name}: database")
@@ -177,7 +178,7 @@ class _Runner:
     """
 
     def __init__(self, path: str | os.PathLike):
-        self._lite = open_interpreter(os.fspath(path), os.cpu_count() or 1, keep_tensors=True)
+        self._lite = open_interpreter(os.fspath(path), usable_processors(), keep_tensors=True)
         self._lite.allocate_tensors()
         self._details = {detail["index"]: detail for detail in self._lite.get_tensor_details()}
         (self._input,), (output,) = self._lite.get_input_details(), self._lite.get_output_details()

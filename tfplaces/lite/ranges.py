@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tfplaces.common.processors import usable_processors
 from tfplaces.common.progress import progress
 from tfplaces.describers.litert import open_interpreter
 
@@ -24,7 +25,7 @@ def activation_ranges(path: str | os.PathLike, images: Sequence[np.ndarray]) -> 
         path: a float32 `.tflite`.
         images: inputs of the model.
     """
-    runner = open_interpreter(os.fspath(path), os.cpu_count() or 1, keep_tensors=True)
+    runner = open_interpreter(os.fspath(path), usable_processors(), keep_tensors=True)
     runner.allocate_tensors()
     (image,) = runner.get_input_details()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.processors import usable_processors
 from tfplaces.datasets import Images, PlaceDataset, cached
 from tfplaces.describers import KerasDescriber
 from tfplaces.evaluation import evaluate
@@ -127,7 +127,7 @@ class _Batches(keras.utils.PyDataset):
     """Batches of pairs for `fit`: images uint8 `[2 n, height, width, 3]` and the pair that each belongs to."""
 
     def __init__(self, images: Images, size: tuple[int, int], batches: list[np.ndarray]):
-        super().__init__(workers=os.cpu_count() or 1, max_queue_size=4)
+        super().__init__(workers=usable_processors(), max_queue_size=4)
         self._images, self._size, self._indices = images, size, batches
 
     def __len__(self) -> int:
