@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from tfplaces.common.extras import needed_by
 from tfplaces.version import __version__
 
 if TYPE_CHECKING:
@@ -36,10 +37,11 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in _MODULES:
-        return importlib.import_module(f"tfplaces.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"tfplaces.{_NAMES[name]}"), name)
+    with needed_by(f"tfplaces.{name}"):
+        if name in _MODULES:
+            return importlib.import_module(f"tfplaces.{name}")
+        if name in _NAMES:
+            return getattr(importlib.import_module(f"tfplaces.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'tfplaces' has no attribute {name!r}")
 
 

@@ -15,6 +15,7 @@ from typing import TextIO
 from absl import flags
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.extras import MissingExtraError, needed_by
 from tfplaces.common.files import check_replaceable
 from tfplaces.common.text import printable
 from tfplaces.version import __version__
@@ -68,7 +69,7 @@ def run(
         _expand_home(values)
         if not debug:
             _quiet_native_logs()
-        with contextlib.redirect_stdout(_Printable(sys.stdout)):
+        with needed_by(program), contextlib.redirect_stdout(_Printable(sys.stdout)):
             code = main(values) or 0
             sys.stdout.flush()
         sys.exit(code)
@@ -76,6 +77,11 @@ def run(
         # The reader of standard output has gone, as in "| head"; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except MissingExtraError as error:
+        if debug:
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(USER_ERROR)
     except (UserError, OSError, MemoryError, flags.Error) as error:
         if debug:
             raise

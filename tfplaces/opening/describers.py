@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.extras import needed_by
 from tfplaces.describers import Describer
 
 
@@ -18,14 +19,17 @@ def load_describer(path: str | os.PathLike, input_size: tuple[int, int] | None =
         threads: threads of a TFLite model; Keras uses all there are.
 
     Raises:
+        ModuleNotFoundError: what runs the model is not installed; the message names the extra that brings it.
         ValueError: the file is missing or is no place-recognition model, or it cannot take that input size.
     """
     if os.fspath(path).lower().endswith((".tflite", ".tflpack")):
-        from tfplaces.describers.litert import LiteRTDescriber
+        with needed_by(f"opening {os.fspath(path)}"):
+            from tfplaces.describers.litert import LiteRTDescriber
 
         return LiteRTDescriber(path, input_size, threads)
-    from tfplaces.describers.keras import KerasDescriber
-    from tfplaces.opening.models import load_model
+    with needed_by(f"opening {os.fspath(path)}"):
+        from tfplaces.describers.keras import KerasDescriber
+        from tfplaces.opening.models import load_model
 
     model = load_model(path)
     try:
