@@ -169,9 +169,9 @@ class _Lookup:
         form = unicodedata.normalize("NFC", plain)
         for files in (self._by_form.get(form), self._by_letters.get(_letters(form))):
             if files and len(files) > 1:
+                shown, first, second, root = map(printable_name, (name, *files[:2], self._root))
                 raise UserError(
-                    f"{self._source}: {printable_name(name)} could be {printable_name(files[0])} or {printable_name(files[1])} under "
-                    f"{printable_name(self._root)}; write the one that is meant"
+                    f"{self._source}: {shown} could be {first} or {second} under {root}; write the one that is meant"
                 )
             if files:
                 return files[0]
