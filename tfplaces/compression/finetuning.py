@@ -13,6 +13,7 @@ from tfplaces.coding import SharedKernel
 from tfplaces.coding.channels import BLOCK, channel_view, row_blocks
 from tfplaces.coding.shared_kernel import GRID_MAX
 from tfplaces.common.errors import UserError
+from tfplaces.common.keras_private import flat_layers, record_loss
 from tfplaces.compression.kernels import Kernel, find_kernels, value_for
 from tfplaces.layers import PCAWhitening
 from tfplaces.layers.whitening import KERNEL_RMS
@@ -58,7 +59,7 @@ class _Training(keras.Model):
         super().__init__(**kwargs)
         self.model = model
         self._whitenings = [
-            layer for layer in model._flatten_layers() if isinstance(layer, PCAWhitening) and layer.trainable
+            layer for layer in flat_layers(model) if isinstance(layer, PCAWhitening) and layer.trainable
         ]
 
     @property
@@ -68,7 +69,7 @@ class _Training(keras.Model):
 
     def _record(self, loss, x, y, y_pred, sample_weight):
         """What `train_step` returns; the loss is averaged over images, as Keras does."""
-        self._loss_tracker.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
+        record_loss(self, loss, tf.shape(tf.nest.flatten(x)[0])[0])
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def call(self, inputs, training=None):

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.keras_private import flat_layers, own_trainable_variables
 
 Value = TypeVar("Value")
 
@@ -38,8 +39,8 @@ class Kernel:
 def find_kernels(model: keras.Model) -> list[Kernel]:
     """The kernels of a model, in the order of its layers."""
     kernels = []
-    for layer in model._flatten_layers():
-        for variable in layer._trainable_variables:
+    for layer in flat_layers(model):
+        for variable in own_trainable_variables(layer):
             if len(variable.shape) >= 2:
                 axis = 2 if isinstance(layer, keras.layers.DepthwiseConv2D) else len(variable.shape) - 1
                 kernels.append(Kernel(variable.path, variable, axis))

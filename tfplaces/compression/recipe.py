@@ -11,6 +11,7 @@ import numpy as np
 
 from tfplaces.coding import SharedKernel
 from tfplaces.common.errors import UserError
+from tfplaces.common.keras_private import flat_layers
 from tfplaces.common.progress import progress
 from tfplaces.compression.finetuning import FineTuning, PrunedTraining, SharedTraining
 from tfplaces.compression.kernels import find_kernels, select_kernels, value_for
@@ -132,7 +133,7 @@ def compress(
     """
     # Before any work: globs that match nothing.
     value_for(select_kernels(find_kernels(model), recipe.layers), recipe.bits_for, recipe.bits)
-    for layer in model._flatten_layers():
+    for layer in flat_layers(model):
         if isinstance(layer, PCAWhitening):
             layer.rescale()
     target = {"threshold": recipe.threshold} if recipe.threshold else {"sparsity": recipe.sparsity}

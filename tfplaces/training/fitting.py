@@ -14,6 +14,7 @@ import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import replacing
+from tfplaces.common.keras_private import variable_index
 
 
 class Checkpoint:
@@ -86,7 +87,7 @@ class RatedAdam(keras.optimizers.Adam):
 
     def update_step(self, gradient, variable, learning_rate):
         if self._rate_factors is not None:
-            learning_rate = learning_rate * self._rate_factors[self._get_variable_index(variable)]
+            learning_rate = learning_rate * self._rate_factors[variable_index(self, variable)]
         super().update_step(gradient, variable, learning_rate)
 
     def get_config(self):
