@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tfplaces.datasets import (
+    GroundTruth,
     Images,
+    IndexLists,
     PlaceDataset,
     cached,
     hold_out,
@@ -190,10 +192,8 @@ def test_scores_are_those_of_compute_ap_and_of_a_list_without_junk(
     """For any ranking; the query's own image may be positive, junk, negative or not there."""
     of = {kind: {k for k in range(12) if kinds[k] == kind} for kind in kinds}
     positive, junk = of.get("positive", set()), of.get("junk", set())
-    dataset = PlaceDataset(
-        "mine", Names([""] * 12), Names([""]), [np.array(sorted(positive), np.int64)], protocol="oxford",
-        junk=[np.array(sorted(junk), np.int64)], own_images=np.array([own]),
-    )  # fmt: skip
+    truth = GroundTruth(IndexLists.of([list(positive)]), junk=IndexLists.of([list(junk)]), own_images=np.array([own]))
+    dataset = PlaceDataset("mine", Names([""] * 12), Names([""]), truth, protocol="oxford")
     similarity = np.zeros((1, 12), np.float32)
     similarity[0, order] = np.linspace(1, 0, 12)
     if not positive - {own}:
@@ -270,9 +270,8 @@ def test_training_takes_junk_and_own_images_for_neither_right_nor_wrong() -> Non
     own = np.arange(0, 32, 4)
     positives = [np.array([k, k + 1, k + 2]) for k in own]
     junk = [np.array([k + 3, (k + 5) if q % 2 == 0 else (k - 1)]) for q, k in enumerate(own)]
-    dataset = PlaceDataset(
-        "mine", Noise(32), Noise(8), positives, protocol="oxford", junk=[np.sort(j) for j in junk], own_images=own
-    )
+    truth = GroundTruth(IndexLists.of(positives), junk=IndexLists.of(junk), own_images=own)
+    dataset = PlaceDataset("mine", Noise(32), Noise(8), truth, protocol="oxford")
     miner = PairMiner(dataset, 8)
     seen = 0
     for _ in range(20):

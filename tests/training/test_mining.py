@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfplaces.datasets import Images, PlaceDataset, load_dataset
+from tfplaces.datasets import GroundTruth, Images, PlaceDataset, load_dataset
 from tfplaces.training import mining
 from tfplaces.training.mining import PairMiner
 
@@ -43,8 +43,9 @@ def dataset(places: list[int], queries: list[int], labelled: bool, seed: int = 0
         "numbered",
         Numbered(pixels[: len(places)], "d"),
         Numbered(pixels[len(places) :], "q"),
-        [np.flatnonzero(of == place) for place in queries],
-        of if labelled else None,
+        GroundTruth.of_labels(np.array(queries), of)
+        if labelled
+        else [np.flatnonzero(of == place) for place in queries],
     )
 
 

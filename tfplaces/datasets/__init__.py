@@ -14,7 +14,9 @@ from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import Concatenation, Images, PlaceDataset, Subset, concatenate, hold_out, take_queries
 from tfplaces.datasets.batches import read_batch, read_batches
 from tfplaces.datasets.folder import folder
+from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.images import CachedImages, ImageFiles, cached, load_image, resize
+from tfplaces.datasets.index_lists import IndexLists
 from tfplaces.datasets.oxford_paris import oxford5k, paris6k
 from tfplaces.datasets.toytown import toytown
 
@@ -102,8 +104,10 @@ __all__ = [
     "KINDS",
     "CachedImages",
     "Concatenation",
+    "GroundTruth",
     "ImageFiles",
     "Images",
+    "IndexLists",
     "PlaceDataset",
     "Subset",
     "cached",

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfplaces.common.errors import UserError
+from tfplaces.datasets.ground_truth import GroundTruth
+from tfplaces.datasets.index_lists import IndexLists
 
 
 class Images(abc.ABC):
@@ -33,7 +35,7 @@ class Images(abc.ABC):
             RGB, uint8 `[height, width, 3]`.
 
         Raises:
-            ValueError: the image cannot be read; the message names the file.
+            UserError: the image cannot be read; the message names the file.
         """
 
 
@@ -45,46 +47,62 @@ class PlaceDataset:
         spec: what the user wrote, for example `folder:photos`.
         database: the known places.
         queries: the images to recognise. Never used to initialise, whiten, calibrate or distil.
-        positives: for each query the database indices that show its place, int64 `[n]`, sorted; may be empty.
-        database_places: the place of each database image, int64 `[len(database)]`, or None where only `positives`
-            says what belongs together. With it, database images are training anchors too.
+        truth: what shows what. Where only the positives are known, a list of database indices for each query will do.
         protocol: the rule of average precision, a key of `tfplaces.evaluation.average_precision.PROTOCOLS`.
-        junk: for each query the database indices that are neither right nor wrong, int64 `[n]`, sorted, none of them
-            positive; or None where there are none.
-        own_images: where the queries are among the database images: the database index of each query's own image, -1
-            for none, int64 `[len(queries)]`; or None. Average precision counts it as what it is, positive, junk
-            or neither; recall and training leave it out.
+        notes: what the user should know about the data set, a sentence each: images that were left out and why,
+            queries that are in the database too. The tools print them.
+
+    Raises:
+        UserError: the ground truth does not fit the numbers of queries and database images.
     """
 
     spec: str
     database: Images
     queries: Images
-    positives: Sequence[np.ndarray]
-    database_places: np.ndarray | None = None
+    truth: GroundTruth
+    _: dataclasses.KW_ONLY
     protocol: str = "plain"
-    junk: Sequence[np.ndarray] | None = None
-    own_images: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("positives", "junk", "own_images"):
-            value = getattr(self, name)
-            if value is not None and len(value) != len(self.queries):
-                raise UserError(f"{self.spec}: {len(self.queries)} queries, but {name} for {len(value)}")
+        try:
+            if not isinstance(self.truth, GroundTruth):
+                object.__setattr__(self, "truth", GroundTruth(IndexLists.of(self.truth)))
+            self.truth.check(len(self.queries), len(self.database))
+        except UserError as error:
+            raise UserError(f"{self.spec}: {error}") from None
+
+    @property
+    def positives(self) -> IndexLists:
+        """For each query the database indices that count as found, int64 `[n]`, sorted; may be empty."""
+        return self.truth.positives
+
+    @property
+    def junk(self) -> IndexLists | None:
+        """For each query the database indices that are neither right nor wrong; None where there are none."""
+        return self.truth.junk
+
+    @property
+    def own_images(self) -> np.ndarray | None:
+        """The database index of each query's own image, -1 for none, int64 `[len(queries)]`; None where none has."""
+        return self.truth.own_images
+
+    @property
+    def database_places(self) -> np.ndarray | None:
+        """The place of each database image, int64 `[len(database)]`; None where places have no labels."""
+        return self.truth.database_labels
 
     def ignored(self, query: int) -> np.ndarray:
         """Database indices that tell nothing about a query: its junk and its own image; int64 `[n]`, sorted."""
-        junk = np.empty(0, np.int64) if self.junk is None else self.junk[query]
-        if self.own_images is None or self.own_images[query] < 0:
-            return junk
-        return np.union1d(junk, self.own_images[query])
+        return self.truth.ignored(query)
 
     def others(self, query: int) -> np.ndarray:
         """The positives of a query other than its own image: what is to be found; int64 `[n]`, sorted."""
-        return np.setdiff1d(self.positives[query], self.ignored(query))
+        return self.truth.others(query)
 
     def answerable(self) -> list[int]:
-        """The queries that have something to be found; the rest is left out of every figure and of training."""
-        return [q for q in range(len(self.queries)) if len(self.others(q))]
+        """The queries that have something to be found; the others are left out of every figure and of training."""
+        return self.truth.answerable()
 
 
 class Subset(Images):
@@ -123,11 +141,7 @@ def take_queries(dataset: PlaceDataset, indices: Sequence[int] | np.ndarray) -> 
         indices: of the queries.
     """
     return dataclasses.replace(
-        dataset,
-        queries=Subset(dataset.queries, indices),
-        positives=[dataset.positives[q] for q in indices],
-        junk=None if dataset.junk is None else [dataset.junk[q] for q in indices],
-        own_images=None if dataset.own_images is None else np.asarray(dataset.own_images)[list(indices)],
+        dataset, queries=Subset(dataset.queries, indices), truth=dataset.truth.take_queries(indices)
     )
 
 

@@ -11,7 +11,6 @@ In (b) and (c) the first image of a place, by name, is its query, the others are
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from typing import Any
@@ -20,7 +19,9 @@ import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import PlaceDataset
+from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.images import EXTENSIONS, ImageFiles
+from tfplaces.datasets.index_lists import IndexLists
 
 
 def folder(path: str) -> PlaceDataset:
@@ -54,7 +55,7 @@ def folder(path: str) -> PlaceDataset:
         return _labelled(path, path, dict(names))
     if not files:
         raise UserError(f"folder:{path}: no images there (looked for {' '.join(EXTENSIONS)})")
-    return PlaceDataset(f"folder:{path}", ImageFiles(path, files), ImageFiles(path, []), [])
+    return PlaceDataset(f"folder:{path}", ImageFiles(path, files), ImageFiles(path, []), GroundTruth(IndexLists.of([])))
 
 
 def _image_names(path: str) -> list[str]:
@@ -95,7 +96,7 @@ def _ground_truth(path: str) -> PlaceDataset:
                 "numbered from 0"
             )
         positives.append(np.unique(np.asarray(row, np.int64)))
-    return PlaceDataset(f"folder:{path}", database, queries, positives)
+    return PlaceDataset(f"folder:{path}", database, queries, GroundTruth(IndexLists.of(positives)))
 
 
 def _labels(path: str) -> PlaceDataset:
@@ -133,10 +134,6 @@ def _labelled(path: str, root: str, labels: dict[str, str]) -> PlaceDataset:
             places.append(numbers[label])
     if not database:
         raise UserError(f"folder:{path}: each place has one image only; two or more are needed to find one by another")
-    database_places = np.asarray(places, np.int64)
-    order = np.argsort(database_places, kind="stable")
-    bounds = np.searchsorted(database_places[order], np.arange(len(numbers) + 1))
-    positives = [order[a:b] for a, b in itertools.pairwise(bounds)]
-    return PlaceDataset(
-        f"folder:{path}", ImageFiles(root, database), ImageFiles(root, queries), positives, database_places
-    )
+    # The queries' places are numbered in the order of the queries.
+    truth = GroundTruth.of_labels(np.arange(len(queries)), np.asarray(places, np.int64))
+    return PlaceDataset(f"folder:{path}", ImageFiles(root, database), ImageFiles(root, queries), truth)

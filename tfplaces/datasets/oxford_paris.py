@@ -18,7 +18,9 @@ import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import PlaceDataset
+from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.images import ImageFiles, load_image, open_image
+from tfplaces.datasets.index_lists import IndexLists
 
 # That of conv5_3 of VGG16, in pixels.
 VGG16_RECEPTIVE_FIELD = 196
@@ -120,15 +122,12 @@ def _buildings(
     if protocol == "crop":
         boxes = [_crop_box(os.path.join(path, images[q.image]), q.box, receptive_field) for q in queries]
         query_images = Crops(path, query_images.names, boxes)
-    return PlaceDataset(
-        spec,
-        database=ImageFiles(path, list(images.values())),
-        queries=query_images,
-        positives=[indices(q.positives) for q in queries],
-        protocol="oxford",
-        junk=[indices(q.junk) for q in queries],
+    truth = GroundTruth(
+        IndexLists.of([indices(q.positives) for q in queries]),
+        junk=IndexLists.of([indices(q.junk) for q in queries]),
         own_images=np.asarray([number[q.image] for q in queries], np.int64),
     )
+    return PlaceDataset(spec, ImageFiles(path, list(images.values())), query_images, truth, protocol="oxford")
 
 
 def _find_files(path: str) -> list[str]:

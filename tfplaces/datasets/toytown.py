@@ -9,6 +9,7 @@ from PIL import Image
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import Images, PlaceDataset
+from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.images import resize
 from tfplaces.toytown.town import SPLITS
 from tfplaces.toytown.view import render
@@ -51,12 +52,10 @@ def toytown(places: int = 60, seed: int = 0, split: str = "test") -> PlaceDatase
         raise UserError(f"toytown: seed={seed}, but it must be 0 or more")
     if split not in SPLITS:
         raise UserError(f"toytown: split={split!r}, but it must be one of {', '.join(SPLITS)}")
-    database_places = np.repeat(np.arange(places, dtype=np.int64), len(DATABASE_VIEWS))
-    of_place = np.arange(len(database_places), dtype=np.int64).reshape(places, -1)
+    numbers = np.arange(places, dtype=np.int64)
     return PlaceDataset(
         spec=f"toytown?places={places}&seed={seed}&split={split}",
         database=TownImages(places, seed, split, DATABASE_VIEWS),
         queries=TownImages(places, seed, split, QUERY_VIEWS),
-        positives=list(np.repeat(of_place, len(QUERY_VIEWS), axis=0)),
-        database_places=database_places,
+        truth=GroundTruth.of_labels(np.repeat(numbers, len(QUERY_VIEWS)), np.repeat(numbers, len(DATABASE_VIEWS))),
     )

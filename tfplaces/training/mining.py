@@ -41,22 +41,32 @@ class PairMiner:
         self._seed = seed
         self._pairs = pairs
         self._labelled = dataset.database_places is not None
-        database = len(dataset.database)
-        queries = dataset.answerable()
-        self._positives = {database + q: dataset.others(q) for q in queries}
-        # What must not come in as another place, though it is no positive.
-        self._ignored = {database + q: dataset.ignored(q).tolist() for q in queries}
-        if self._labelled:
-            order = np.argsort(dataset.database_places, kind="stable")
-            for place in np.split(order, np.flatnonzero(np.diff(dataset.database_places[order])) + 1):
-                if len(place) > 1:
-                    self._positives.update({int(image): place[place != image] for image in place})
-        if len(self._positives) < 2:
+        self._truth = dataset.truth
+        self._database = len(dataset.database)
+        self._anchors = self._database + np.array(dataset.truth.trainable(), np.int64)
+        same_label = dataset.truth.of_same_label
+        if same_label is not None:
+            self._anchors = np.concatenate([self._anchors, np.flatnonzero(same_label.lengths > 1)])
+        if len(self._anchors) < 2:
             raise UserError(f"{dataset.spec}: fewer than two queries have a positive, there is nothing to train on")
 
     def __len__(self) -> int:
         """Queries of an epoch."""
-        return len(self._positives)
+        return len(self._anchors)
+
+    def _positives(self, anchor: int) -> np.ndarray:
+        """The images that an anchor is drawn towards, sorted."""
+        if anchor >= self._database:
+            return self._truth.to_train(anchor - self._database)
+        assert self._truth.of_same_label is not None  # only then are database images anchors
+        place = self._truth.of_same_label[anchor]
+        return place[place != anchor]
+
+    def _place(self, anchor: int) -> set[int]:
+        """The anchor and all that must not come into its batch as another place; a label stands for all its images."""
+        related = [anchor] if anchor < self._database else self._truth.never_negative(anchor - self._database)
+        labels = self._truth.database_labels
+        return {anchor, *(related if labels is None else -1 - np.unique(labels[related])).tolist()}
 
     def epoch(self, describer: Describer, epoch: int, pool: int) -> Iterator[np.ndarray]:
         """One pass over the queries.
@@ -74,12 +84,12 @@ class PairMiner:
             int64 `[n, 2]`, query and positive, 2 <= n <= pairs.
         """
         rng = np.random.default_rng([self._seed, epoch])
-        queries = rng.permutation(np.array(list(self._positives)))
+        queries = rng.permutation(self._anchors)
         for start in range(0, len(queries), QUERIES_PER_CACHE):
             yield from self._batches(describer, queries[start : start + QUERIES_PER_CACHE], pool, rng)
 
     def _batches(self, describer: Describer, queries: np.ndarray, pool: int, rng) -> Iterator[np.ndarray]:
-        candidates = [rng.permutation(self._positives[q])[:MAX_POSITIVES] for q in queries]
+        candidates = [rng.permutation(self._positives(q))[:MAX_POSITIVES] for q in queries]
         needed = np.unique(np.concatenate([queries, *candidates]))
         descriptors = describe_images(describer, Subset(self.images, needed), "mining")
         row = {image: k for k, image in enumerate(needed)}
@@ -95,8 +105,7 @@ class PairMiner:
             batch, shown = [], set()
             for k in (first, *others[np.argsort(-near[first, others], kind="stable")]):
                 # Everything of the place: none of it may come in as another place.
-                query = int(queries[k])
-                place = {query, *self._positives[query].tolist(), *self._ignored.get(query, ())}
+                place = self._place(int(queries[k]))
                 if not shown & place and len(batch) < self._pairs:
                     batch.append(k)
                     shown |= place
