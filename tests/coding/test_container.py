@@ -415,7 +415,7 @@ def test_a_failing_disk_leaves_nothing(tmp_path, monkeypatch):
 
     with pytest.raises(FileNotFoundError):
         coding.write(tmp_path / "none" / "a.places", "places", {}, {})
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no space left"):
         saved(tmp_path)
     assert os.listdir(tmp_path) == []

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from tflite_files import tflite
 
 from tfplaces import coding
-from tfplaces.coding import tflpack
+from tfplaces.coding import tflpack_encoder
+from tfplaces.coding.grid_scales import find_scale, products
 from tfplaces.coding.tflite_constants import find_constants
 
+# Each example packs or unpacks a model; more are tried with TFPLACES_FUZZ=50.
 FUZZ = int(os.environ.get("TFPLACES_FUZZ", "1"))
 RANDOM = np.random.default_rng(0)
 LEVELS = np.array([-127, -80, -33, -9, 0, 9, 33, 80, 127], np.int8)
@@ -143,18 +145,18 @@ def test_scales_are_found(dtype: type, sign: int) -> None:
         scale = np.float32(sign * random.uniform(0.5, 1) * 2.0 ** random.integers(-6, 6))
         multiples = np.unique(random.integers(-127, 128, random.integers(1, 60))).astype(np.int8)
         values = (multiples.astype(np.float32) * scale).astype(dtype)
-        found, restored = tflpack._find_scale(values)
-        assert tflpack._products(restored, found, values.dtype).tobytes() == values.tobytes()
+        found, restored = find_scale(values)
+        assert products(restored, found, values.dtype).tobytes() == values.tobytes()
         assert np.abs(restored.astype(int)).max() <= np.abs(multiples.astype(int)).max()
     noise = np.random.default_rng(0).normal(size=20).astype(np.float32)
-    assert tflpack._find_scale(noise) is None
+    assert find_scale(noise) is None
 
 
 def test_large_constants_are_sliced(monkeypatch: pytest.MonkeyPatch) -> None:
     data = tflite({
         "rows": SHARED * SCALES, "one": SHARED.reshape(1, -1), "flat": SHARED.reshape(-1) * np.float32(0.5),
     })  # fmt: skip
-    monkeypatch.setattr(tflpack, "MAX_PART_BYTES", 5000)
+    monkeypatch.setattr(tflpack_encoder, "MAX_PART_BYTES", 5000)
     file = packed(data)
     parts = [part for part, _ in parts_of(file).values()]
     assert len(parts) > 3 * INDICES.size // 5000 and max(part["bytes"] for part in parts) <= 5000
@@ -196,7 +198,7 @@ def test_what_is_no_model_is_refused_and_nothing_written() -> None:
         coding.pack("none.tflite", "a.tflpack")
 
 
-@settings(max_examples=60 * FUZZ, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25 * FUZZ, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_changed_model_is_refused_or_comes_back(draw: st.DataObject) -> None:
     data = bytearray(tflite({"a": SHARED[:8], "b": SCALES}, draw.draw(st.booleans())))
@@ -286,7 +288,7 @@ def test_lies_of_a_part(lie: str, small: bytes) -> None:
         assert re.search(lie, said), (changes, said)
 
 
-@settings(max_examples=40 * FUZZ, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8 * FUZZ, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_header_and_any_tensor_are_harmless(small: bytes, draw: st.DataObject) -> None:
     """The right bytes or a ValueError, whatever a writer of sound containers makes up."""
@@ -422,7 +424,7 @@ def test_every_coding(name: str) -> None:
     data = tflite({name: CONSTANTS[name][:32]})
     (piece,) = find_constants(data)
     seen = set()
-    for coded in tflpack._codings(piece, np.frombuffer(data, np.uint8, piece.bytes, piece.offset)):
+    for coded in tflpack_encoder._codings(piece, np.frombuffer(data, np.uint8, piece.bytes, piece.offset)):
         part = coded.part
         seen.add((part.coding, part.lines, part.transposed))
         rest = data[: piece.offset] + coded.palettes + data[piece.offset + piece.bytes :]

@@ -11,7 +11,8 @@ from tfplaces.coding.places import PlacesFile
 from tfplaces.coding.rans import decode, encode
 from tfplaces.coding.shared_kernel import SharedKernel
 from tfplaces.coding.statistics import FileStatistics, places_statistics
-from tfplaces.coding.tflpack import pack, unpack, unpack_bytes
+from tfplaces.coding.tflpack_decoder import unpack, unpack_bytes
+from tfplaces.coding.tflpack_encoder import pack
 
 __all__ = [
     "MAX_BYTES", "Container", "FileStatistics", "PlacesFile", "SharedKernel", "decode", "encode", "pack",

@@ -13,7 +13,6 @@ import io
 import json
 import math
 import os
-import secrets
 import struct
 import threading
 import zlib
@@ -28,6 +27,7 @@ import numpy as np
 
 from tfplaces.coding import rans
 from tfplaces.common.errors import UserError
+from tfplaces.common.files import replacing
 
 MAGIC = {"places": b"TFPLACES", "tflpack": b"TFLPACK\n"}  # by kind; the kind is also the file name's extension
 VERSION = 1
@@ -94,7 +94,7 @@ def write(
     deflated = zlib.compress(text, 9)
     size = _PREAMBLE.size + len(deflated) + sum(map(len, payloads)) + _CHECKSUM.size
     preamble = _PREAMBLE.pack(magic, VERSION, len(deflated), size, zlib.crc32(deflated))
-    with replacing(path) as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         crc = 0
         for part in (preamble, deflated, *payloads):
             file.write(part)
@@ -358,16 +358,3 @@ def _magic(kind: str) -> bytes:
     if kind not in MAGIC:
         raise UserError(f"unknown kind of file {kind!r}; known are {', '.join(MAGIC)}")
     return MAGIC[kind]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file beside `path` that takes its place at the end and is gone after a failure."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
