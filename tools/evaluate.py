@@ -47,6 +47,7 @@ def main(args: flags.FlagValues) -> None:
         ("descriptor", f"{describer.descriptor_dim}-D at {'x'.join(map(str, describer.input_size))}"),
         ("model", f"{model_bytes / 1e6:.2f} MB"),
     ]
+    rows += [("note", note) for note in result.notes]
     for name, value in rows:
         print(f"{name:<12}{value}")
     if args.json:

@@ -1,5 +1,7 @@
 """Evaluation with describers whose every similarity is known."""
 
+import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -50,6 +52,7 @@ def describer(database: np.ndarray, queries: np.ndarray) -> Table:
 
 # Four database images at right angles: a query's components are its similarities. Ranked 0 1 3 2, and 1 2 0 3.
 QUERIES = [[0.8, 0.5, 0.1, 0.3], [0.3, 0.7, 0.6, 0.1], [0, 0, 0, 1]]
+UNIT_QUERIES = [list(q / np.linalg.norm(q)) for q in np.array(QUERIES)]
 
 
 @pytest.mark.parametrize("protocol", ["plain", "oxford"])
@@ -93,7 +96,7 @@ def test_score_is_evaluate_without_describing() -> None:
 
 
 def test_to_json() -> None:
-    result = evaluate(describer(np.eye(4), QUERIES), data_set(4, [[0], [2], []]))
+    result = evaluate(describer(np.eye(4), UNIT_QUERIES), data_set(4, [[0], [2], []]))
     read = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert read == {
         "map": 75,
@@ -102,7 +105,84 @@ def test_to_json() -> None:
         "queries": 2,
         "database": 4,
         "skipped_queries": 1,
+        "notes": [],
     }
+
+
+def test_lengths_do_not_count_and_are_noted() -> None:
+    """Vectors of any length get the scores of their directions, and the figures say so."""
+    rng = np.random.default_rng(0)
+    database, queries = rng.normal(size=(2, 20, 5))
+    dataset = data_set(20, [[i, (i + 1) % 20] for i in range(20)])
+    long = score(dataset, queries * rng.uniform(2, 9, (20, 1)), database * rng.uniform(0.01, 0.5, (20, 1)))
+    unit = score(dataset, *(v / np.linalg.norm(v, axis=1, keepdims=True) for v in (queries, database)))
+    assert (long.map, long.recall) == (pytest.approx(unit.map), unit.recall)
+    assert unit.notes == ()
+    assert len(long.notes) == 1 and long.notes[0].startswith("40 of 40 descriptors were not of unit length")
+    assert long.to_json()["notes"] == list(long.notes)
+
+
+def test_what_the_data_set_says_of_itself_stands_in_the_figures() -> None:
+    dataset = data_set(4, [[0], [2], []])
+    object.__setattr__(dataset, "notes", ("1 query is also in the database",))
+    assert score(dataset, np.array(UNIT_QUERIES), np.eye(4)).notes == ("1 query is also in the database",)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_broken_descriptors_get_no_score(value: float) -> None:
+    """The positive is the first database image: its place in the database is no merit."""
+    descriptors = np.full((20, 8), value, np.float32)
+    with pytest.raises(ValueError, match=r"^queries: the descriptor of 0 is (not finite|zero)") as error:
+        score(data_set(20, [[0]] * 20), descriptors, descriptors)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"^database: the descriptor of 7 is (not finite|zero)"):
+        database = np.eye(20, 8, dtype=np.float32) + 1
+        database[7] = value
+        score(data_set(20, [[0]] * 20), np.eye(20, 8) + 1, database)
+
+
+def test_a_collapsed_network_gets_no_score() -> None:
+    descriptors = np.full((20, 8), 8**-0.5, np.float32)
+    with pytest.raises(ValueError, match=r"^mine: the descriptors of all 20 database images are equal"):
+        score(data_set(20, [[0]] * 20), descriptors, descriptors)
+
+
+def test_evaluate_names_the_image_whose_descriptor_is_broken() -> None:
+    queries = np.array(UNIT_QUERIES)
+    queries[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"^queries: the descriptor of 1 is not finite \(NaN\)"):
+        evaluate(describer(np.eye(4), queries), data_set(4, [[0], [2], []]))
+
+
+def test_equal_images_share_their_ranks() -> None:
+    """Three photos of equal descriptors, one of them positive, wherever it stands: (1 + 1/2 + 1/3) / 3 and a third."""
+    database = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
+    for positive in range(3):
+        result = score(data_set(4, [[positive]]), database[:1], database)
+        assert result.map == pytest.approx(100 * 11 / 18)
+        assert result.recall == pytest.approx({1: 100 / 3, 5: 100, 10: 100})
+
+
+def test_junk_and_own_images_are_taken_out_of_ties() -> None:
+    """Of five equal images one is junk, one the query's own, which is positive, one another positive.
+
+    Average precision counts the own image: two positives among four equal ones; recall looks for the other one among
+    three.
+    """
+    dataset = dataclasses.replace(
+        data_set(6, [[1, 2]]), junk=[np.array([0])], own_images=np.array([1])
+    )  # fmt: skip
+    database = np.array([[1, 0]] * 5 + [[0, 1]], np.float32)
+    result = score(dataset, database[:1], database)
+    pairs = list(itertools.combinations(range(4), 2))
+    assert result.map == pytest.approx(100 * np.mean([(1 / (a + 1) + 2 / (b + 1)) / 2 for a, b in pairs]))
+    assert result.recall == pytest.approx({1: 100 / 3, 5: 100, 10: 100})
+
+
+@pytest.mark.parametrize(("queries", "database"), [(2, 4), (3, 5)])
+def test_other_counts_of_descriptors_are_refused(queries: int, database: int) -> None:
+    with pytest.raises(ValueError, match=r"^mine: [25] descriptors for its [34] images of the (queries|database)$"):
+        score(data_set(4, [[0], [2], []]), np.eye(queries, 5), np.eye(database, 5))
 
 
 @pytest.mark.parametrize("positives", [[], [[], []]])

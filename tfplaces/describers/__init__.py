@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 
-from tfplaces.describers.base import Describer, check_images
+from tfplaces.describers.base import Describer, check_finite, check_images
 from tfplaces.describers.describing import describe_images
 
 # What needs TensorFlow or LiteRT is imported when it is used.
 _NAMES = {"KerasDescriber": "keras", "LiteRTDescriber": "litert"}
 
-__all__ = ["Describer", "KerasDescriber", "LiteRTDescriber", "check_images", "describe_images"]
+__all__ = ["Describer", "KerasDescriber", "LiteRTDescriber", "check_finite", "check_images", "describe_images"]
 
 
 def __getattr__(name: str):

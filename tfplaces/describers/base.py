@@ -1,7 +1,8 @@
-"""What a describer is: the protocol, and the check of the images that it is given."""
+"""What a describer is: the protocol, and the checks of the images that it is given and the descriptors that it gives."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -27,18 +28,40 @@ class Describer(Protocol):
             images: RGB, uint8 `[n, height, width, 3]`, height and width as `input_size`.
 
         Returns:
-            float32 `[n, descriptor_dim]`, each of unit length.
+            float32 `[n, descriptor_dim]`. A place-recognition network gives them at unit length; what compares
+            descriptors brings those of other models to it.
 
         Raises:
-            ValueError: images of another type or shape.
+            UserError: images of another type or shape.
         """
 
 
 def check_images(images: np.ndarray, input_size: tuple[int, int]) -> None:
-    """Raises ValueError unless images are uint8 `[n, *input_size, 3]`."""
+    """Raises UserError unless images are uint8 `[n, *input_size, 3]`."""
     expected = (*input_size, 3)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
         raise UserError(
             f"images of type {images.dtype} and shape {list(images.shape)}, expected uint8 "
             f"[n, {', '.join(map(str, expected))}]"
+        )
+
+
+def check_finite(descriptors: np.ndarray, names: Sequence[str | int], what: str) -> None:
+    """Refuses descriptors with values that are not finite.
+
+    Args:
+        descriptors: floats `[n, dim]`.
+        names: of their images, for the message.
+        what: the images are, for the message.
+
+    Raises:
+        UserError: the message names the first such image, and says what is in its descriptor.
+    """
+    finite = np.isfinite(descriptors).all(axis=1)
+    if not finite.all():
+        index = int(np.argmin(finite))
+        found = "NaN" if np.isnan(descriptors[index]).any() else "infinite"
+        raise UserError(
+            f"{what}: the descriptor of {names[index]} is not finite ({found}): the model is broken; train or convert "
+            "it again"
         )

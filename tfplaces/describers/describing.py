@@ -1,4 +1,4 @@
-"""The one way to describe many images: streamed in batches, with progress, into a sink."""
+"""The one way to describe many images: streamed in batches, with progress, into an array or a memory map."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from tfplaces.common.progress import progress
 from tfplaces.datasets import Images, read_batches
-from tfplaces.describers.base import Describer
+from tfplaces.describers.base import Describer, check_finite
 
 
 def describe_images(
@@ -17,18 +17,29 @@ def describe_images(
     Args:
         describer: what describes them.
         images: what to describe.
-        label: of the progress bar.
-        out: where to write them, float32 `[len(images), describer.descriptor_dim]`; by default a new array.
+        label: of the progress bar, and of messages.
+        out: where to write them, float32 `[len(images), describer.descriptor_dim]`, which may be a memory map; by
+            default a new array.
 
     Returns:
         float32 `[len(images), describer.descriptor_dim]`.
+
+    Raises:
+        UserError: a descriptor is not finite; the message names the image.
     """
     if out is None:
         out = np.empty((len(images), describer.descriptor_dim), np.float32)
+    describe_rows(describer, images, range(len(images)), label, out)
+    return out
+
+
+def describe_rows(describer: Describer, images: Images, indices: range, label: str, out: np.ndarray) -> None:
+    """Describes some of the images, as `describe_images`, into `[len(indices), describer.descriptor_dim]`."""
     done = 0
-    with progress(len(images), label, "image") as bar:
-        for batch in read_batches(images, describer.input_size):
-            out[done : done + len(batch)] = describer.describe(batch)
+    with progress(len(indices), label, "image") as bar:
+        for batch in read_batches(images, describer.input_size, indices=indices):
+            found = describer.describe(batch)
+            check_finite(found, [images.names[i] for i in indices[done : done + len(batch)]], label)
+            out[done : done + len(batch)] = found
             done += len(batch)
             bar.update(len(batch))
-    return out

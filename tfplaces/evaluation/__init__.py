@@ -1,6 +1,6 @@
 """How good a model is, and what it costs: search, average precision and recall, latency and memory."""
 
-from tfplaces.evaluation.average_precision import PROTOCOLS, oxford_average_precision, plain_average_precision
+from tfplaces.evaluation.average_precision import PROTOCOLS
 from tfplaces.evaluation.cost import Latency, Memory, measure_latency, measure_memory
 from tfplaces.evaluation.scores import Evaluation, check_positives, evaluate, score
 from tfplaces.evaluation.search import rank, similarities
@@ -14,8 +14,6 @@ __all__ = [
     "evaluate",
     "measure_latency",
     "measure_memory",
-    "oxford_average_precision",
-    "plain_average_precision",
     "rank",
     "score",
     "similarities",

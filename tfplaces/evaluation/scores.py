@@ -10,8 +10,9 @@ import numpy as np
 from tfplaces.common.errors import UserError
 from tfplaces.datasets import PlaceDataset
 from tfplaces.describers import Describer, describe_images
-from tfplaces.evaluation.average_precision import PROTOCOLS
-from tfplaces.evaluation.search import rank
+from tfplaces.evaluation.average_precision import average_precision, group, recall
+from tfplaces.evaluation.search import similarities
+from tfplaces.evaluation.unit_descriptors import UnitDescriptors, Vectors
 
 RECALL_AT = (1, 5, 10)
 
@@ -19,6 +20,9 @@ RECALL_AT = (1, 5, 10)
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """The figures of one describer on one data set.
+
+    Where several database images are equally similar to a query, their order is unknown: each figure is its expectation
+    over all orders of them (see `tfplaces.evaluation.average_precision`), not that of the database's order.
 
     Attributes:
         map: mean average precision by `protocol`, 0 to 100.
@@ -28,6 +32,8 @@ class Evaluation:
         queries: queries that have positives; the means are over these.
         database: database images.
         skipped_queries: queries without positives, left out.
+        notes: what is to be known of the figures, a sentence each: what the data set says of itself, and whether
+            descriptors had to be brought to unit length.
     """
 
     map: float
@@ -36,17 +42,19 @@ class Evaluation:
     queries: int
     database: int
     skipped_queries: int
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types; the keys of `recall` are strings."""
-        return {**dataclasses.asdict(self), "recall": {str(n): r for n, r in self.recall.items()}}
+        recalls = {str(n): r for n, r in self.recall.items()}
+        return {**dataclasses.asdict(self), "recall": recalls, "notes": list(self.notes)}
 
 
 def evaluate(describer: Describer, dataset: PlaceDataset) -> Evaluation:
     """Describes a data set and scores the retrieval of its queries.
 
     Raises:
-        ValueError: no query has a positive.
+        UserError: no query has a positive, or the descriptors are none that can be scored, as in `score`.
     """
     check_positives(dataset)
     database = describe_images(describer, dataset.database, "database")
@@ -55,45 +63,60 @@ def evaluate(describer: Describer, dataset: PlaceDataset) -> Evaluation:
 
 
 def check_positives(dataset: PlaceDataset) -> None:
-    """Raises ValueError unless some query has a positive."""
+    """Raises UserError unless some query has a positive."""
     if not dataset.answerable():
         raise UserError(f"{dataset.spec}: no query has a positive in the database, there is nothing to evaluate")
 
 
-def score(dataset: PlaceDataset, queries: np.ndarray, database: np.ndarray) -> Evaluation:
-    """Scores descriptors.
+def score(dataset: PlaceDataset, queries: Vectors, database: Vectors) -> Evaluation:
+    """Scores descriptors by the cosine of each query with each database image.
 
     Args:
         dataset: says what is positive.
-        queries: float32 `[len(dataset.queries), dim]`, L2-normalised.
-        database: float32 `[len(dataset.database), dim]`, L2-normalised.
+        queries: floats `[len(dataset.queries), dim]`; brought to unit length where they are not.
+        database: floats `[len(dataset.database), dim]`; the same; may be a memory map.
 
     Raises:
-        ValueError: no query has a positive.
+        UserError: no query has a positive; or the descriptors are not of these shapes, some are not finite or zero, or
+            those of all database images are equal.
     """
     check_positives(dataset)
-    precision, first_hit = [], []
-    average_precision = PROTOCOLS[dataset.protocol]
-    position = np.empty(len(database), np.int64)
-    for q, order in enumerate(rank(queries, database)):
+    for what, vectors, images in (("queries", queries, dataset.queries), ("database", database, dataset.database)):
+        if len(vectors) != len(images):
+            raise UserError(f"{dataset.spec}: {len(vectors)} descriptors for its {len(images)} images of the {what}")
+    ours = UnitDescriptors(queries, "queries", dataset.queries.names)
+    theirs = UnitDescriptors(database, "database", dataset.database.names)
+    if theirs.all_equal:
+        raise UserError(
+            f"{dataset.spec}: the descriptors of all {len(theirs)} database images are equal: the model has collapsed "
+            "and tells no places apart"
+        )
+    precisions, recalls = [], []
+    for q, row in enumerate(similarities(ours, theirs)):
         others = dataset.others(q)
         if len(others):
-            position[order] = np.arange(len(order))
-            junk = [] if dataset.junk is None else position[dataset.junk[q]]
-            precision.append(average_precision(_ranks_without(junk, position[dataset.positives[q]])))
-            first_hit.append(_ranks_without(position[dataset.ignored(q)], position[others])[0])
-    hits = np.array(first_hit)
+            junk = np.empty(0, np.int64) if dataset.junk is None else dataset.junk[q]
+            ranked = np.sort(row)
+            precisions.append(average_precision(group(ranked, row[dataset.positives[q]], row[junk]), dataset.protocol))
+            found = group(ranked, row[others], row[dataset.ignored(q)])
+            recalls.append([recall(found, n) for n in RECALL_AT])
     return Evaluation(
-        map=100 * float(np.mean(precision)),
-        recall={n: 100 * float(np.mean(hits < n)) for n in RECALL_AT},
+        map=100 * float(np.mean(precisions)),
+        recall={n: 100 * float(share) for n, share in zip(RECALL_AT, np.mean(recalls, axis=0), strict=True)},
         protocol=dataset.protocol,
-        queries=len(hits),
+        queries=len(recalls),
         database=len(database),
-        skipped_queries=len(queries) - len(hits),
+        skipped_queries=len(queries) - len(recalls),
+        notes=(*getattr(dataset, "notes", ()), *_notes(ours, theirs)),
     )
 
 
-def _ranks_without(skipped: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """The ranks, ascending, once those that are skipped are taken out of the list."""
-    ranks = np.sort(ranks)
-    return ranks - np.searchsorted(np.sort(skipped), ranks)
+def _notes(queries: UnitDescriptors, database: UnitDescriptors) -> list[str]:
+    normalized = queries.normalized + database.normalized
+    if not normalized:
+        return []
+    lengths = [*queries.lengths, *database.lengths]
+    return [
+        f"{normalized} of {len(queries) + len(database)} descriptors were not of unit length and were brought to it: "
+        f"their lengths were {min(lengths):.4g} to {max(lengths):.4g}"
+    ]
