@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from tfplaces.datasets import Images, PlaceDataset
+from tfplaces.datasets.ground_truth import GroundTruth
+from tfplaces.datasets.index_lists import IndexLists
 from tfplaces.describers import describe_images
 from tfplaces.evaluation import evaluate, score
 
@@ -124,7 +126,7 @@ def test_lengths_do_not_count_and_are_noted() -> None:
 
 def test_what_the_data_set_says_of_itself_stands_in_the_figures() -> None:
     dataset = data_set(4, [[0], [2], []])
-    object.__setattr__(dataset, "notes", ("1 query is also in the database",))
+    dataset = dataclasses.replace(dataset, notes=("1 query is also in the database",))
     assert score(dataset, np.array(UNIT_QUERIES), np.eye(4)).notes == ("1 query is also in the database",)
 
 
@@ -169,14 +171,28 @@ def test_junk_and_own_images_are_taken_out_of_ties() -> None:
     Average precision counts the own image: two positives among four equal ones; recall looks for the other one among
     three.
     """
-    dataset = dataclasses.replace(
-        data_set(6, [[1, 2]]), junk=[np.array([0])], own_images=np.array([1])
-    )  # fmt: skip
+    truth = GroundTruth(IndexLists.of([[1, 2]]), junk=IndexLists.of([[0]]), own_images=np.array([1]))
+    dataset = dataclasses.replace(data_set(6, [[1, 2]]), truth=truth)
     database = np.array([[1, 0]] * 5 + [[0, 1]], np.float32)
     result = score(dataset, database[:1], database)
     pairs = list(itertools.combinations(range(4), 2))
     assert result.map == pytest.approx(100 * np.mean([(1 / (a + 1) + 2 / (b + 1)) / 2 for a, b in pairs]))
     assert result.recall == pytest.approx({1: 100 / 3, 5: 100, 10: 100})
+
+
+def test_images_of_one_group_count_once() -> None:
+    """Ranked 0 1 2 3 4, where 0, 1 and 2 are cut-outs of one panorama and 3 and 4 of another, which is positive: its
+    rank is 1, its precision a half. With 0 as junk the next of its group stands for it.
+    """
+    database = np.array([[np.cos(a), np.sin(a)] for a in np.linspace(0, 1, 5)])
+    for junk in ([], [0], [4]):
+        truth = GroundTruth(
+            IndexLists.of([[3] if 4 in junk else [3, 4]]),
+            junk=IndexLists.of([junk]),
+            database_groups=np.array([7, 7, 7, 2, 2]),
+        )
+        result = score(dataclasses.replace(data_set(5, [[3, 4]]), truth=truth), database[:1], database)
+        assert result.map == pytest.approx(50) and result.recall == {1: 0, 5: 100, 10: 100}
 
 
 @pytest.mark.parametrize(("queries", "database"), [(2, 4), (3, 5)])

@@ -1,4 +1,4 @@
-"""What a describer is: the protocol, and the checks of the images that it is given and the descriptors that it gives."""
+"""What a describer is: the protocol, and the checks of the images that it takes and of the descriptors that it gives."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.text import printable_name
 
 
 class Describer(Protocol):
@@ -61,7 +62,7 @@ def check_finite(descriptors: np.ndarray, names: Sequence[str | int], what: str)
     if not finite.all():
         index = int(np.argmin(finite))
         found = "NaN" if np.isnan(descriptors[index]).any() else "infinite"
+        name = printable_name(str(names[index]))
         raise UserError(
-            f"{what}: the descriptor of {names[index]} is not finite ({found}): the model is broken; train or convert "
-            "it again"
+            f"{what}: the descriptor of {name} is not finite ({found}): the model is broken; train or convert it again"
         )

@@ -82,9 +82,9 @@ PROTOCOLS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 def average_precision(groups: Groups, protocol: str) -> float:
     """Average precision of a query, 0 to 1; its expectation over the order of images of equal score.
 
-    In a group of n images, r of them positive, a position holds a positive with probability r / n, and (r − 1) / (n − 1)
-    of the positions before it in the group then hold one as well. The precision is linear in the number of positives
-    before, so the expected number stands for all orders.
+    In a group of n images, r of them positive, a position holds a positive with probability r / n, and of the
+    positions before it in the group (r − 1) / (n − 1) then hold one as well. The precision is linear in the number of
+    positives before, so the expected number stands for all orders.
 
     Args:
         groups: of the query's positives.

@@ -10,7 +10,7 @@ import numpy as np
 from tfplaces.common.errors import UserError
 from tfplaces.datasets import PlaceDataset
 from tfplaces.describers import Describer, describe_images
-from tfplaces.evaluation.average_precision import average_precision, group, recall
+from tfplaces.evaluation.average_precision import Groups, average_precision, group, recall
 from tfplaces.evaluation.search import similarities
 from tfplaces.evaluation.unit_descriptors import UnitDescriptors, Vectors
 
@@ -93,13 +93,12 @@ def score(dataset: PlaceDataset, queries: Vectors, database: Vectors) -> Evaluat
         )
     precisions, recalls = [], []
     for q, row in enumerate(similarities(ours, theirs)):
-        others = dataset.others(q)
-        if len(others):
+        if len(dataset.others(q)):
             junk = np.empty(0, np.int64) if dataset.junk is None else dataset.junk[q]
-            ranked = np.sort(row)
-            precisions.append(average_precision(group(ranked, row[dataset.positives[q]], row[junk]), dataset.protocol))
-            found = group(ranked, row[others], row[dataset.ignored(q)])
-            recalls.append([recall(found, n) for n in RECALL_AT])
+            listed = _groups(dataset, row, dataset.positives[q], junk)
+            precisions.append(0.0 if listed is None else average_precision(listed, dataset.protocol))
+            listed = _groups(dataset, row, dataset.others(q), dataset.ignored(q))
+            recalls.append([0.0 if listed is None else recall(listed, n) for n in RECALL_AT])
     return Evaluation(
         map=100 * float(np.mean(precisions)),
         recall={n: 100 * float(share) for n, share in zip(RECALL_AT, np.mean(recalls, axis=0), strict=True)},
@@ -107,8 +106,28 @@ def score(dataset: PlaceDataset, queries: Vectors, database: Vectors) -> Evaluat
         queries=len(recalls),
         database=len(database),
         skipped_queries=len(queries) - len(recalls),
-        notes=(*getattr(dataset, "notes", ()), *_notes(ours, theirs)),
+        notes=(*dataset.notes, *_notes(ours, theirs)),
     )
+
+
+def _groups(dataset: PlaceDataset, row: np.ndarray, positives: np.ndarray, skipped: np.ndarray) -> Groups | None:
+    """Where positives stand among the database images of a query, those skipped taken out first.
+
+    Of database images that count once, only the nearest stays in the list. None where it is never a positive.
+
+    Args:
+        dataset: says which database images count once.
+        row: similarities of the query to the database, float32 `[database]`.
+        positives, skipped: database indices, `[n]`.
+    """
+    once = dataset.truth.database_groups
+    if once is not None:
+        left = np.setdiff1d(np.arange(len(row)), skipped)
+        by_group = left[np.lexsort((-row[left], once[left]))]
+        nearest = by_group[np.unique(once[by_group], return_index=True)[1]]
+        skipped = np.setdiff1d(np.arange(len(row)), nearest)
+        positives = np.intersect1d(positives, nearest)
+    return group(np.sort(row), row[positives], row[skipped]) if len(positives) else None
 
 
 def _notes(queries: UnitDescriptors, database: UnitDescriptors) -> list[str]:

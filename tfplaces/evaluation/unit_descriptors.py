@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.text import printable_name
 from tfplaces.describers import check_finite
 
 # Lengths that differ from 1 by no more are those of a network that normalises, in any float type.
@@ -72,9 +73,9 @@ class UnitDescriptors:
             lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
             if not lengths.all():
                 index = start + int(np.argmin(lengths))
+                name = printable_name(str(names[index] if names else index))
                 raise UserError(
-                    f"{what}: the descriptor of {names[index] if names else index} is zero: the model has broken "
-                    "weights, or cannot describe this image"
+                    f"{what}: the descriptor of {name} is zero: the model is broken, or it cannot describe this image"
                 )
             self._lengths[start : start + len(block)] = lengths
             for i, row in enumerate(block, start):
