@@ -1,4 +1,4 @@
-"""What a describer is: the protocol, and the checks of the images that it takes and of the descriptors that it gives."""
+"""What a describer is: the protocol, and the checks of the images it takes and of the descriptors it gives."""
 
 from __future__ import annotations
 
