@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfplaces.coding import channels
 from tfplaces.compression import PrunedTraining, SharedTraining, find_kernels, finetuning, prune_model, share
-from tfplaces.compression import kernels as kernels_module
 from tfplaces.compression.sharing import SharedKernel
 from tfplaces.layers import L2Normalization, PCAWhitening
 
@@ -279,7 +279,7 @@ def test_the_gradient_of_a_level_sums_its_weights_of_a_depthwise_kernel() -> Non
 @pytest.mark.parametrize("make", [convolutional, dense])
 def test_shared_weights_stay_shared(make, grid: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the grid if they were, in blocks or not; `settle` is what the model holds, bit for bit."""
-    monkeypatch.setattr(kernels_module, "BLOCK", block)
+    monkeypatch.setattr(channels, "BLOCK", block)
     monkeypatch.setattr(finetuning, "BLOCK", block)
     model = make()
     prune_model(model, sparsity=0.2)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tfplaces.coding import channels
 from tfplaces.compression import Recipe, compress, find_kernels, prune_model
-from tfplaces.compression import kernels as kernels_module
 from tfplaces.compression.pruning import magnitude_quantile
 
 floats = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -186,7 +186,7 @@ def test_a_large_kernel_is_pruned_in_blocks(monkeypatch: pytest.MonkeyPatch) -> 
     weights = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32) * np.float32([1, 2, 3, 4, 5, 6])
     results = []
     for block in (2**22, 24):
-        monkeypatch.setattr(kernels_module, "BLOCK", block)
+        monkeypatch.setattr(channels, "BLOCK", block)
         model = keras.Sequential([keras.Input((50,)), keras.layers.Dense(6)])
         model.layers[0].kernel.assign(weights)
         prune_model(model, sparsity=0.4)

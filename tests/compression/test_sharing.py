@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tfplaces.compression import kernels as kernels_module
+from tfplaces.coding import channels
 from tfplaces.compression.sharing import GRIDS, SharedKernel, share
 
 weights_of_any_kind = hnp.arrays(
@@ -133,7 +133,7 @@ def test_a_large_kernel_is_shared_in_blocks(grid: str, monkeypatch: pytest.Monke
     """As in one piece."""
     weights = kernel((300, 10), zeros=0.3)
     whole = share(weights, 1, 4, grid)
-    monkeypatch.setattr(kernels_module, "BLOCK", 70)
+    monkeypatch.setattr(channels, "BLOCK", 70)
     parts = share(weights, 1, 4, grid)
     np.testing.assert_allclose(parts.weights(), whole.weights(), rtol=1e-6)
     np.testing.assert_array_equal(parts.indices, whole.indices)

@@ -390,7 +390,15 @@ def test_a_kill_goes_through_the_clean_up(signum: int, tmp_path: Path) -> None:
         "        open(path, 'w').write('half'); print('ready', flush=True); time.sleep(60)\n"
         "entry.run(lambda values: None, main)\n"
     )
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
+
+    def as_in_a_terminal() -> None:  # whatever runs the tests may have it ignored
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
+    ) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         process.send_signal(signum)
         assert process.wait(30) == 128 + signum
