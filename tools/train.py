@@ -62,7 +62,7 @@ def main(args: flags.FlagValues) -> None:
     from tfplaces.models import PlaceNet
     from tfplaces.pretrained import load_backbone_weights
     from tfplaces.training import add_whitening, initialize_netvlad, train
-    from tfplaces.training.assembly import check_whitening
+    from tfplaces.training.whitening import check_whitening
 
     keras.utils.set_random_seed(args.seed)
     model = PlaceNet(args.backbone, clusters=args.clusters, input_size=input_size, cut=args.cut)
