@@ -17,8 +17,8 @@ def vectors(n: int, dim: int, seed: int = 0) -> np.ndarray:
     return (rng.normal(size=(n, dim)) * 0.8 ** np.arange(dim) @ rotation + rng.normal(size=dim)).astype(np.float32)
 
 
-def fit(x: np.ndarray, units: int) -> PCAWhitening:
-    layer = PCAWhitening(units)
+def fit(x: np.ndarray, units: int, power: float = 0.5) -> PCAWhitening:
+    layer = PCAWhitening(units, power)
     layer.adapt(x)
     return layer
 

@@ -1,0 +1,152 @@
+"""Principal components of many long vectors, in bounded memory."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfplaces.common.errors import UserError
+
+# A direction counts where its variance is more than this share of the vectors' mean squared length. Copies of one image
+# differ by float32's rounding alone, about 1e-14 to 1e-12; distinct images, even neighbouring frames, by 1e-7 and more.
+_TOLERANCE = 1e-10
+# The largest square matrix that is decomposed whole: 537 MB in float64. With more vectors and more dimensions than
+# this, the leading components come from subspace iteration.
+_MAX_SQUARE = 8192
+# Subspace iteration: directions beyond those asked for, rounds, and rows or columns of vectors worked on at a time.
+_OVERSAMPLING = 64
+_ROUNDS = 3
+_BLOCK = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class PrincipalComponents:
+    """The leading eigenvectors of the covariance of some vectors.
+
+    Attributes:
+        mean: of the vectors, float64 `[dim]`.
+        directions: orthonormal columns in the order of their variance, float32 `[dim, count]`.
+        variances: the eigenvalues λ, of the unbiased covariance, float64 `[count]`, positive, descending.
+    """
+
+    mean: np.ndarray
+    directions: np.ndarray
+    variances: np.ndarray
+
+    def weights(self, power: float) -> np.ndarray:
+        """(λ / λ₁)^(−power): what each component is multiplied by, float32 `[count]`."""
+        return ((self.variances / self.variances[0]) ** -power).astype(np.float32)
+
+
+def principal_components(vectors: np.ndarray, count: int, seed: int = 0) -> PrincipalComponents:
+    """The leading principal components.
+
+    Up to 8192 vectors or dimensions the result is exact: from the covariance, or with fewer vectors than dimensions
+    from the vectors' Gram matrix (dual form), either summed in float64. Beyond both it comes from three rounds of subspace
+    iteration from a random start (Halko, Martinsson and Tropp 2011, algorithm 4.4), which read the vectors four times.
+    Memory: the square matrix, or three matrices of dim x (count + 64) float32 numbers; beside it blocks of 1024 rows or
+    columns. `vectors` may be a memory map.
+
+    Args:
+        vectors: float16 or float32 `[n, dim]`.
+        count: how many components.
+        seed: of the random start.
+
+    Raises:
+        ValueError: the vectors, copies of one another counted once, do not span so many directions.
+    """
+    n, dim = vectors.shape
+    if count > min(n - 1, dim):
+        raise UserError(
+            f"{n} vectors of {dim} dimensions have at most {max(min(n - 1, dim), 0)} principal components, not {count}; "
+            "lower the dimensions or give more images"
+        )
+    mean, power = _moments(vectors)
+    if min(n, dim) > _MAX_SQUARE:
+        directions, variances = _subspace_iteration(vectors, mean, count, seed)
+    elif n > dim:
+        directions, variances = _leading(_covariance(vectors, mean), count)
+    else:
+        directions, variances = _leading(_gram(vectors, mean), count)
+        directions = _project(vectors, mean, directions / np.sqrt(np.maximum(variances * (n - 1), 1e-300)))
+    rank = int(np.sum(variances > _TOLERANCE * power))
+    if rank < count:
+        distinct = len({hash(vector.tobytes()) for vector in vectors})
+        raise UserError(
+            f"{n} vectors, of which {distinct} are distinct, have {rank} principal components, not {count}; lower the "
+            "dimensions or give more images that differ"
+        )
+    return PrincipalComponents(mean, directions.astype(np.float32, copy=False), variances)
+
+
+def _moments(vectors: np.ndarray) -> tuple[np.ndarray, float]:
+    """The mean, float64 `[dim]`, and the mean squared length."""
+    total, squares = np.zeros(vectors.shape[1]), 0.0
+    for start in range(0, len(vectors), _BLOCK):
+        block = vectors[start : start + _BLOCK].astype(np.float64)
+        total += block.sum(axis=0)
+        squares += float(np.vdot(block, block))
+    return total / len(vectors), squares / len(vectors)
+
+
+def _leading(square: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvectors and eigenvalues of a symmetric matrix, the largest first; overwrites it."""
+    from scipy.linalg import eigh
+
+    size = len(square)
+    values, columns = eigh(square, subset_by_index=(size - count, size - 1), overwrite_a=True, check_finite=False)
+    return columns[:, ::-1], values[::-1]
+
+
+def _covariance(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    total = np.zeros((vectors.shape[1],) * 2)
+    for start in range(0, len(vectors), _BLOCK):
+        block = vectors[start : start + _BLOCK] - mean
+        total += block.T @ block
+    return total / (len(vectors) - 1)
+
+
+def _gram(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Products of the centred vectors over n − 1, float64 `[n, n]`."""
+    total = np.zeros((len(vectors),) * 2)
+    for start in range(0, vectors.shape[1], _BLOCK):
+        block = vectors[:, start : start + _BLOCK] - mean[start : start + _BLOCK]
+        total += block @ block.T
+    return total / (len(vectors) - 1)
+
+
+def _project(vectors: np.ndarray, mean: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The centred vectors, transposed, times columns `[n, count]`: float32 `[dim, count]`."""
+    out = np.empty((vectors.shape[1], columns.shape[1]), np.float32)
+    for start in range(0, vectors.shape[1], _BLOCK):
+        block = vectors[:, start : start + _BLOCK] - mean[start : start + _BLOCK]
+        out[start : start + _BLOCK] = block.T @ columns
+    return out
+
+
+def _subspace_iteration(
+    vectors: np.ndarray, mean: np.ndarray, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leading eigenvectors, float32 `[dim, count]`, and eigenvalues of the covariance, which is never formed."""
+    from scipy.linalg import qr
+
+    n, dim = vectors.shape
+    size = min(count + _OVERSAMPLING, n - 1, dim)
+    centre = mean.astype(np.float32)
+    basis = np.random.default_rng(seed).standard_normal((dim, size), np.float32)
+    for _ in range(_ROUNDS):
+        product = np.zeros((dim, size), np.float32, order="F")
+        for start in range(0, n, _BLOCK):
+            block = vectors[start : start + _BLOCK] - centre
+            projected = block @ basis
+            for column in range(0, dim, _BLOCK):
+                product[column : column + _BLOCK] += block[:, column : column + _BLOCK].T @ projected
+        basis = None
+        basis = qr(product, mode="economic", overwrite_a=True, check_finite=False)[0]
+    covariance = np.zeros((size, size))
+    for start in range(0, n, _BLOCK):
+        projected = ((vectors[start : start + _BLOCK] - centre) @ basis).astype(np.float64)
+        covariance += projected.T @ projected
+    columns, variances = _leading(covariance / (n - 1), count)
+    return basis @ columns.astype(np.float32), variances
