@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from tfplaces.layers import PCAWhitening, whitening
+from tfplaces.layers import PCAWhitening, principal_components
 
 
 def vectors(n: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_streams_in_blocks_from_a_memory_map(n: int, dim: int, tmp_path: Path, m
     expected = fit(x, 5)
     mapped = np.memmap(tmp_path / "vectors", np.float32, "w+", shape=x.shape)
     mapped[:] = x
-    monkeypatch.setattr(whitening, "_BLOCK", 7)
+    monkeypatch.setattr(principal_components, "_BLOCK", 7)
     actual = fit(mapped, 5)
     assert_same_up_to_sign(actual.kernel, expected.kernel)
     assert_same_up_to_sign(actual.bias.numpy()[None], expected.bias.numpy()[None])
@@ -78,14 +78,38 @@ def test_as_many_dimensions_as_can_be_had() -> None:
     assert np.isfinite(fit(vectors(31, 10), 10).kernel.numpy()).all()
 
 
+@pytest.mark.parametrize("power", [0, 0.25, 0.5])
+def test_power_of_the_variances(power: float) -> None:
+    """Standard deviations σ of the principal components become σ^(1 − 2 power)."""
+    x = vectors(300, 20)
+    outputs = np.asarray(fit(x, 6, power)(x))
+    expected = np.sqrt(PCA(6).fit(x).explained_variance_) ** (1 - 2 * power)
+    actual = outputs.std(axis=0)
+    np.testing.assert_allclose(actual / actual[0], expected / expected[0], rtol=1e-3)
+
+
+def test_power_is_stored_and_was_a_half_before_it_was() -> None:
+    config = PCAWhitening(4, 0.125).get_config()
+    assert config["power"] == 0.125 and PCAWhitening.from_config(config).power == 0.125
+    del config["power"]
+    assert PCAWhitening.from_config(config).power == 0.5 and PCAWhitening(4).power == 0.25
+
+
+@pytest.mark.parametrize("power", [-0.1, 0.51, float("nan")])
+def test_power_out_of_range(power: float) -> None:
+    with pytest.raises(ValueError, match=f"power={power} of a whitening: a number from 0 to 0.5"):
+        PCAWhitening(4, power)
+
+
 @pytest.mark.parametrize(
     ("x", "units", "message"),
     [
-        (vectors(10, 30), 10, "10 dimensions from 10 samples of 30 dimensions; at most 9"),
-        (vectors(30, 5), 6, "6 dimensions from 30 samples of 5 dimensions; at most 5"),
+        (vectors(10, 30), 10, "10 vectors of 30 dimensions have at most 9 principal components, not 10"),
+        (vectors(30, 5), 6, "30 vectors of 5 dimensions have at most 5 principal components, not 6"),
         (vectors(1, 5), 1, "at most 0"),
-        (np.ones((3, 8), np.float32), 2, "3 vectors are all alike"),
-        (np.ones((30, 8), np.float32), 2, "30 vectors are all alike"),
+        (np.ones((3, 8), np.float32), 2, "3 vectors vary in 0 directions only"),
+        (np.ones((30, 8), np.float32), 2, "30 vectors vary in 0 directions only"),
+        (np.repeat(vectors(8, 30), 3, axis=0), 8, "24 vectors vary in 7 directions only: at most 7"),
     ],
 )
 def test_errors(x: np.ndarray, units: int, message: str) -> None:

@@ -12,6 +12,7 @@ from tfplaces.opening import load_model
 OPTIONS = {
     "clusters": 3,
     "whitening": 5,
+    "whitening_power": 0.5,
     "input_size": (48, 64),
     "cut": "fire3",
     "scale": 0.5,
@@ -65,6 +66,12 @@ def test_round_trips_through_its_config(model: PlaceNet) -> None:
     np.testing.assert_allclose(copy(IMAGES), model(IMAGES), atol=1e-6)
 
 
+def test_a_config_without_power_is_of_the_time_when_it_was_a_half(model: PlaceNet) -> None:
+    config = model.get_config()
+    assert config.pop("whitening_power") == PlaceNet.from_config(config).config["whitening_power"] == 0.5
+    assert PlaceNet("squeezenet").config["whitening_power"] == 0.25
+
+
 def test_round_trips_through_a_file(model: PlaceNet, tmp_path: Path) -> None:
     model.save(tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
@@ -93,6 +100,7 @@ def test_is_the_end_of_a_users_model(model: PlaceNet) -> None:
         ("squeezenet", {"cut": "preprocessing"}, "no layer 'preprocessing'"),
         ("squeezenet", {"clusters": 0}, "clusters=0"),
         ("squeezenet", {"whitening": -1}, "whitening=-1"),
+        ("squeezenet", {"whitening_power": 0.6}, "power=0.6 of a whitening"),
         ("squeezenet", {"input_size": (224,)}, r"input_size=\(224,\)"),
         ("squeezenet", {"input_size": (224, 0)}, r"input_size=\(224, 0\)"),
         ("squeezenet", {"offset": (1, 2)}, r"offset=\(1.0, 2.0\)"),

@@ -14,9 +14,10 @@ _TOLERANCE = 1e-10
 # The largest square matrix that is decomposed whole: 537 MB in float64. With more vectors and more dimensions than
 # this, the leading components come from subspace iteration.
 _MAX_SQUARE = 8192
-# Subspace iteration: directions beyond those asked for, rounds, and rows or columns of vectors worked on at a time.
+# Subspace iteration: directions beyond those asked for, and rounds.
 _OVERSAMPLING = 64
 _ROUNDS = 3
+# Rows or columns of the vectors worked on at a time.
 _BLOCK = 1024
 
 
@@ -40,29 +41,32 @@ class PrincipalComponents:
 
 
 def principal_components(vectors: np.ndarray, count: int, seed: int = 0) -> PrincipalComponents:
-    """The leading principal components.
+    """Finds the leading principal components.
 
     Up to 8192 vectors or dimensions the result is exact: from the covariance, or with fewer vectors than dimensions
-    from the vectors' Gram matrix (dual form), either summed in float64. Beyond both it comes from three rounds of subspace
-    iteration from a random start (Halko, Martinsson and Tropp 2011, algorithm 4.4), which read the vectors four times.
-    Memory: the square matrix, or three matrices of dim x (count + 64) float32 numbers; beside it blocks of 1024 rows or
-    columns. `vectors` may be a memory map.
+    from the vectors' Gram matrix (dual form), either summed in float64. Beyond both it comes from three rounds of
+    subspace iteration from a random start (Halko, Martinsson and Tropp 2011, algorithm 4.4), which read the vectors
+    five times. Memory: the square matrix with its eigenvectors, or three matrices of dim x (count + 64) float32
+    numbers; beside it blocks of 1024 rows or columns. `vectors` may be a memory map.
 
     Args:
         vectors: float16 or float32 `[n, dim]`.
-        count: how many components.
-        seed: of the random start.
+        count: how many components, at least 1.
+        seed: gives the random start.
 
     Raises:
-        ValueError: the vectors, copies of one another counted once, do not span so many directions.
+        UserError: the vectors, copies of one another counted once, do not span so many directions, or are not finite.
     """
     n, dim = vectors.shape
-    if count > min(n - 1, dim):
+    possible = max(min(n - 1, dim), 0)
+    if count > possible:
         raise UserError(
-            f"{n} vectors of {dim} dimensions have at most {max(min(n - 1, dim), 0)} principal components, not {count}; "
+            f"{n} vectors of {dim} dimensions have at most {possible} principal components, not {count}; "
             "lower the dimensions or give more images"
         )
     mean, power = _moments(vectors)
+    if not np.isfinite(power):
+        raise UserError("the vectors to find principal components of are not finite")
     if min(n, dim) > _MAX_SQUARE:
         directions, variances = _subspace_iteration(vectors, mean, count, seed)
     elif n > dim:
@@ -72,10 +76,9 @@ def principal_components(vectors: np.ndarray, count: int, seed: int = 0) -> Prin
         directions = _project(vectors, mean, directions / np.sqrt(np.maximum(variances * (n - 1), 1e-300)))
     rank = int(np.sum(variances > _TOLERANCE * power))
     if rank < count:
-        distinct = len({hash(vector.tobytes()) for vector in vectors})
         raise UserError(
-            f"{n} vectors, of which {distinct} are distinct, have {rank} principal components, not {count}; lower the "
-            "dimensions or give more images that differ"
+            f"{n} vectors vary in {rank} directions only: at most {rank} principal components, not {count}; copies of "
+            "an image count once: lower the dimensions or give more images that differ"
         )
     return PrincipalComponents(mean, directions.astype(np.float32, copy=False), variances)
 
@@ -84,14 +87,14 @@ def _moments(vectors: np.ndarray) -> tuple[np.ndarray, float]:
     """The mean, float64 `[dim]`, and the mean squared length."""
     total, squares = np.zeros(vectors.shape[1]), 0.0
     for start in range(0, len(vectors), _BLOCK):
-        block = vectors[start : start + _BLOCK].astype(np.float64)
-        total += block.sum(axis=0)
-        squares += float(np.vdot(block, block))
+        block = vectors[start : start + _BLOCK]
+        total += block.sum(axis=0, dtype=np.float64)
+        squares += float(np.einsum("ij,ij", block, block, dtype=np.float64))
     return total / len(vectors), squares / len(vectors)
 
 
 def _leading(square: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvectors and eigenvalues of a symmetric matrix, the largest first; overwrites it."""
+    """Eigenvectors and eigenvalues of a symmetric matrix, the largest first; reads its lower half and overwrites it."""
     from scipy.linalg import eigh
 
     size = len(square)
@@ -100,20 +103,28 @@ def _leading(square: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _covariance(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    total = np.zeros((vectors.shape[1],) * 2)
+    """The unbiased covariance, float64 `[dim, dim]`; its lower half is filled."""
+    total = np.zeros((vectors.shape[1],) * 2, order="F")
     for start in range(0, len(vectors), _BLOCK):
-        block = vectors[start : start + _BLOCK] - mean
-        total += block.T @ block
-    return total / (len(vectors) - 1)
+        total = _add_products(total, (vectors[start : start + _BLOCK] - mean).T)
+    total /= len(vectors) - 1
+    return total
 
 
 def _gram(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Products of the centred vectors over n − 1, float64 `[n, n]`."""
-    total = np.zeros((len(vectors),) * 2)
+    """Products of the centred vectors over n − 1, float64 `[n, n]`; its lower half is filled."""
+    total = np.zeros((len(vectors),) * 2, order="F")
     for start in range(0, vectors.shape[1], _BLOCK):
-        block = vectors[:, start : start + _BLOCK] - mean[start : start + _BLOCK]
-        total += block @ block.T
-    return total / (len(vectors) - 1)
+        total = _add_products(total, vectors[:, start : start + _BLOCK] - mean[start : start + _BLOCK])
+    total /= len(vectors) - 1
+    return total
+
+
+def _add_products(total: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Adds the products of all pairs of rows to the lower half of a matrix, in place."""
+    from scipy.linalg.blas import dsyrk
+
+    return dsyrk(1.0, rows, beta=1.0, c=total, lower=True, overwrite_c=True)
 
 
 def _project(vectors: np.ndarray, mean: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -125,9 +136,7 @@ def _project(vectors: np.ndarray, mean: np.ndarray, columns: np.ndarray) -> np.n
     return out
 
 
-def _subspace_iteration(
-    vectors: np.ndarray, mean: np.ndarray, count: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _subspace_iteration(vectors: np.ndarray, mean: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Leading eigenvectors, float32 `[dim, count]`, and eigenvalues of the covariance, which is never formed."""
     from scipy.linalg import qr
 
@@ -142,7 +151,6 @@ def _subspace_iteration(
             projected = block @ basis
             for column in range(0, dim, _BLOCK):
                 product[column : column + _BLOCK] += block[:, column : column + _BLOCK].T @ projected
-        basis = None
         basis = qr(product, mode="economic", overwrite_a=True, check_finite=False)[0]
     covariance = np.zeros((size, size))
     for start in range(0, n, _BLOCK):

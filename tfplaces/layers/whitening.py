@@ -12,7 +12,7 @@ from tfplaces.common.errors import UserError
 from tfplaces.layers.principal_components import PrincipalComponents, principal_components
 
 DEFAULT_POWER = 0.25
-# What networks were whitened with before the power was an option, and the usual rule, to unit variances.
+# Unit variances: the usual rule, and what networks were whitened with before the power was an option.
 FULL_POWER = 0.5
 # A final L2 normalisation makes the scale of a whitening free. It is kept at this RMS of the kernel, about that of the
 # published networks, so that one threshold of magnitude means the same in every network.
@@ -25,24 +25,24 @@ class PCAWhitening(keras.layers.Dense):
 
     μ, U and λ are the mean and the leading eigenvectors and eigenvalues of the covariance of the vectors given to
     `adapt`; follow the layer with an L2 normalisation. A shorter descriptor is its first d dimensions, then L2 (Jégou
-    and Chum, 2012). With a power of 0.5 every output varies alike, which is what whitening means; less keeps some
-    of the order of the variances, 0 all of it (a rotation and a cut).
+    and Chum, 2012). A power of 0.5 gives every output the same variance, which is whitening in the strict sense.
+    Variances that few images estimate badly are then blown up, and places seen in another light are lost; a smaller
+    power keeps part of the variances' order, and 0 all of it (a rotation and a cut).
 
     Input: `[batch, dim]`. Output: `[batch, units]`.
 
     Args:
         units: output dimensions.
-        power: of the eigenvalues, 0 to 0.5. Of a layer that was fitted it says how; it changes nothing until the next
-            `adapt`.
+        power: the power of the eigenvalues, 0 to 0.5, for the next `adapt`; of a fitted layer, the one that it was
+            fitted with. Configurations saved before there was a choice mean 0.5.
 
     Raises:
-        ValueError: a power out of range.
+        UserError: the power is out of range.
     """
 
     def __init__(self, units: int, power: float = DEFAULT_POWER, **kwargs: Any):
         super().__init__(units, **kwargs)
-        if not 0 <= power <= FULL_POWER:
-            raise UserError(f"PCAWhitening: power={power}, expected 0 to {FULL_POWER}")
+        check_power(power)
         self.power = float(power)
 
     def get_config(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class PCAWhitening(keras.layers.Dense):
             vectors: float16 or float32 `[n, dim]`; may be a memory map.
 
         Raises:
-            ValueError: vectors of another dimension, or fewer directions among them than output dimensions; a layer
+            UserError: vectors of another dimension, or that vary in fewer directions than the output has; a layer
                 without bias, which holds the mean.
         """
         if self.built and vectors.shape[1] != self.kernel.shape[0]:
@@ -72,7 +72,7 @@ class PCAWhitening(keras.layers.Dense):
         """Sets the kernel and the bias from principal components, as many as the output has dimensions.
 
         Raises:
-            ValueError: a layer without bias, which holds the mean.
+            UserError: a layer without bias, which holds the mean.
         """
         if not self.use_bias:
             raise UserError("PCAWhitening: use_bias=False, but the bias is what subtracts the mean")
@@ -93,3 +93,9 @@ class PCAWhitening(keras.layers.Dense):
         factor = KERNEL_RMS / ops.maximum(rms, 1e-30)
         for weight in self.weights:
             weight.assign(weight * factor)
+
+
+def check_power(power: float) -> None:
+    """Raises UserError unless a number is a power that eigenvalues can be whitened with, 0 to 0.5."""
+    if not 0 <= power <= FULL_POWER:
+        raise UserError(f"power={power} of a whitening: a number from 0 to {FULL_POWER}")

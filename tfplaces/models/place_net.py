@@ -9,6 +9,7 @@ import keras
 
 from tfplaces.common.errors import UserError
 from tfplaces.layers import L2Normalization, NetVLAD, PCAWhitening
+from tfplaces.layers.whitening import DEFAULT_POWER, FULL_POWER, check_power
 from tfplaces.models.backbones import BACKBONES
 from tfplaces.models.summary import summarize
 
@@ -27,6 +28,8 @@ class PlaceNet(keras.Model):
         backbone: a key of `tfplaces.models.BACKBONES`.
         clusters: clusters of NetVLAD, K.
         whitening: dimensions of the PCA whitening, 0 for none.
+        whitening_power: the power of the eigenvalues that the whitening is fitted with, see `PCAWhitening`.
+            Configurations saved before there was a choice mean 0.5.
         input_size: (height, width) that the network is meant to be used at; by default the backbone's.
         cut: name of the backbone layer whose output goes to NetVLAD; by default the backbone's.
         scale, offset: preprocessing x · scale + offset, offset one per channel; by default what the backbone's
@@ -43,6 +46,7 @@ class PlaceNet(keras.Model):
         *,
         clusters: int = 64,
         whitening: int = 0,
+        whitening_power: float = DEFAULT_POWER,
         input_size: Sequence[int] | None = None,
         cut: str | None = None,
         scale: float | None = None,
@@ -55,6 +59,7 @@ class PlaceNet(keras.Model):
             raise UserError(f"backbone {backbone!r} is not known; there are {', '.join(BACKBONES)}")
         if whitening < 0:
             raise UserError(f"whitening={whitening}: the number of dimensions, 0 for none")
+        check_power(whitening_power)
         spec = BACKBONES[backbone]
         input_size = tuple(int(s) for s in (input_size or spec.input_size))
         if len(input_size) != 2 or min(input_size) < 1:
@@ -66,6 +71,7 @@ class PlaceNet(keras.Model):
             "backbone": backbone,
             "clusters": clusters,
             "whitening": whitening,
+            "whitening_power": float(whitening_power),
             "input_size": input_size,
             "cut": cut or spec.cut,
             "scale": float(spec.scale if scale is None else scale),
@@ -97,7 +103,7 @@ class PlaceNet(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+        return cls(**{"whitening_power": FULL_POWER, **config})
 
 
 def _build(image, config: dict[str, Any]):
@@ -110,6 +116,6 @@ def _build(image, config: dict[str, Any]):
     x = backbone.get_layer(config["cut"]).output
     x = NetVLAD(config["clusters"], use_bias=config["assignment_bias"], name="netvlad")(x)
     if config["whitening"]:
-        x = PCAWhitening(config["whitening"], name="whitening")(x)
+        x = PCAWhitening(config["whitening"], config["whitening_power"], name="whitening")(x)
         x = L2Normalization(name="descriptor")(x)
     return x

@@ -2,50 +2,68 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tfplaces.common.errors import UserError
-from tfplaces.datasets import Images
+from tfplaces.common.files import working_folder
+from tfplaces.datasets import Images, PlaceDataset
 from tfplaces.describers import KerasDescriber, describe_images
+from tfplaces.evaluation import evaluate
+from tfplaces.layers.principal_components import PrincipalComponents, principal_components
+from tfplaces.layers.whitening import DEFAULT_POWER, FULL_POWER
 from tfplaces.models import PlaceNet
 
+# Those that a validation set chooses among; where it has no preference, the first.
+POWERS = (DEFAULT_POWER, 0.0, FULL_POWER)
 
-def add_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Images]) -> PlaceNet:
+
+def add_whitening(
+    model: PlaceNet,
+    dimensions: int,
+    image_sets: Sequence[Images],
+    power: float = DEFAULT_POWER,
+    validation: PlaceDataset | None = None,
+    folder: str | os.PathLike | None = None,
+) -> PlaceNet:
     """A PlaceNet with a PCA whitening in place of any it had.
 
-    The vectors go through a temporary file, so that memory does not grow with the number of images times dimensions.
+    The vectors, 4 bytes for each image and each dimension of NetVLAD, go through a file that is removed in the end, so
+    that memory does not grow with the number of images.
 
     Args:
         model: its backbone and NetVLAD are copied.
-        dimensions: of the whitened descriptor.
+        dimensions: length of the whitened descriptor.
         image_sets: database images; queries are not to be used.
+        power: the power of the eigenvalues, 0 to 0.5, see `PCAWhitening`.
+        validation: places to choose the power by: that of 0, 0.25 and 0.5 with the highest mAP takes the place of
+            `power`, and is printed.
+        folder: where the file with the vectors is made; by default the system's folder for temporary files.
 
     Raises:
-        ValueError: more dimensions than images − 1 or than NetVLAD has; raised before any work.
+        UserError: more dimensions than images − 1 or than NetVLAD has, which is found before any work; no room on the
+            disk; images that are copies of one another, so that fewer directions can be fitted.
     """
     check_whitening(model, dimensions, image_sets)
-    total = sum(len(images) for images in image_sets)
-    bare = replace(model, whitening=0)
-    whitened = replace(model, whitening=dimensions)
-    describer = KerasDescriber(bare)
-    with tempfile.TemporaryDirectory() as folder:
-        shape = (total, bare.descriptor_dim)
-        vectors = np.memmap(os.path.join(folder, "vectors"), np.float32, "w+", shape=shape)
-        done = 0
-        for images in image_sets:
-            describe_images(describer, images, "whitening", vectors[done : done + len(images)])
-            done += len(images)
-        whitened.get_layer("whitening").adapt(vectors)
-        del vectors
-    return whitened
+    components = _components(replace(model, whitening=0), dimensions, image_sets, folder)
+    if validation is not None:
+        scores = {}
+        for candidate in POWERS:
+            described = KerasDescriber(_whitened(model, components, candidate))
+            scores[candidate] = evaluate(described, validation).map
+        power = max(scores, key=scores.__getitem__)
+        found = ", ".join(f"{score:.1f} with {p}" for p, score in sorted(scores.items()))
+        print(f"whitening: mAP on {validation.spec} {found}; power {power} is taken")
+    return _whitened(model, components, power)
 
 
 def check_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Images]) -> None:
-    """Raises ValueError unless a whitening to so many dimensions can be fitted on the images."""
+    """Raises UserError unless a whitening to so many dimensions can be fitted on the images."""
     total = sum(len(images) for images in image_sets)
     if dimensions > total - 1:
         raise UserError(
@@ -57,7 +75,7 @@ def check_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Image
         raise UserError(f"a whitening to {dimensions} dimensions: NetVLAD has {vlad}; lower the dimensions")
 
 
-def replace(model: PlaceNet, **changes) -> PlaceNet:
+def replace(model: PlaceNet, **changes: Any) -> PlaceNet:
     """A PlaceNet with some of its configuration changed and the weights of all layers that fit copied."""
     other = PlaceNet(**{**model.get_config(), **changes})
     for layer in other.layers:
@@ -66,3 +84,50 @@ def replace(model: PlaceNet, **changes) -> PlaceNet:
             if [v.shape for v in values] == [tuple(w.shape) for w in layer.weights]:
                 layer.set_weights(values)
     return other
+
+
+def _whitened(model: PlaceNet, components: PrincipalComponents, power: float) -> PlaceNet:
+    whitened = replace(model, whitening=len(components.variances), whitening_power=power)
+    whitened.get_layer("whitening").set_components(components)
+    return whitened
+
+
+def _components(
+    bare: PlaceNet, count: int, image_sets: Sequence[Images], folder: str | os.PathLike | None
+) -> PrincipalComponents:
+    """Principal components of what a network without whitening makes of images."""
+    describer = KerasDescriber(bare)
+    shape = (sum(len(images) for images in image_sets), bare.descriptor_dim)
+    with working_folder(folder or tempfile.gettempdir()) as work:
+        path = os.path.join(work, "vectors")
+        _reserve(path, 4 * shape[0] * shape[1])
+        vectors = np.memmap(path, np.float32, "r+", shape=shape)
+        done = 0
+        for images in image_sets:
+            describe_images(describer, images, "whitening", vectors[done : done + len(images)])
+            done += len(images)
+        return principal_components(vectors, count)
+
+
+def _reserve(path: str, size: int) -> None:
+    """Makes a file with all its space on the disk: writing to a mapped file on a full disk would kill the process.
+
+    Raises:
+        UserError: there is no room for it.
+    """
+    try:
+        with open(path, "wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # not on macOS and Windows
+                block = bytes(1 << 20)
+                for start in range(0, size, len(block)):
+                    file.write(block[: size - start])
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        where = os.path.dirname(os.path.dirname(path))
+        raise UserError(
+            f"{where}: no room for the {size / 1e6:,.1f} MB of vectors that a whitening is fitted on "
+            f"({error.strerror}); make room, or choose another folder"
+        ) from None
