@@ -134,6 +134,10 @@ HOSTILE: dict[str, Change] = {
     "whitening beyond all": set_config(whitening=2**63),
     "whitening text": set_config(whitening="6"),
     "whitening none": set_config(whitening=0),
+    "whitening power above": set_config(whitening_power=0.6),
+    "whitening power negative": set_config(whitening_power=-0.1),
+    "whitening power text": set_config(whitening_power="auto"),
+    "whitening power null": set_config(whitening_power=None),
     "both huge": set_config(clusters=60_000, whitening=60_000),
     "padding": bomb,
     "backbone unknown": set_config(backbone="resnet"),
@@ -240,6 +244,14 @@ def test_hostile_files(contents, lie: str, tmp_path: Path) -> None:
         load_places(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
     assert str(error.value).isprintable() and len(str(error.value)) < 1500
+
+
+def test_a_file_without_the_power_of_its_whitening_is_of_the_time_when_it_was_a_half(contents, tmp_path: Path) -> None:
+    header, tensors = copy.deepcopy(contents)
+    assert header["place_net"].pop("whitening_power") == 0.25
+    coding.write(tmp_path / "old.places", "places", header, tensors)
+    model = load_places(tmp_path / "old.places")
+    assert model.config["whitening_power"] == model.get_layer("whitening").power == 0.5
 
 
 def test_a_file_of_nothing_but_zeros_and_no_shared_kernels(contents, tmp_path: Path) -> None:

@@ -104,6 +104,23 @@ def test_training_and_fine_tuning(photos: Path, run, here: Path) -> None:
         assert (here / f"{number}.places").stat().st_size < before / 4
 
 
+def test_training_chooses_the_power_of_the_whitening(photos: Path, run, here: Path) -> None:
+    """On the places that are held out, also where nothing is trained; nothing but the model is left in the folder."""
+    small = [
+        "--backbone=squeezenet",
+        "--cut=fire2",
+        "--input_size=48x64",
+        "--clusters=4",
+        "--whitening=6",
+        "--epochs=0",
+    ]
+    code, out, err = run("train", "--output=run", f"--dataset=folder:{photos}", "--whitening_power=auto", *small)
+    assert code == 0, err
+    assert "whitening: mAP on " in out and [p.name for p in (here / "run").iterdir()] == ["model.keras"]
+    power = tfplaces.load_model("run/model.keras").config["whitening_power"]
+    assert f"; power {power} is taken" in out
+
+
 def test_summarize(made, run, here: Path) -> None:
     code, out, _ = run("summarize", f"--model={made.keras}", "--json=table.json")
     table = json.loads((here / "table.json").read_text())

@@ -168,6 +168,7 @@ _CONFIG = {
     "backbone": ("the name of a backbone", _is_name),
     "clusters": (f"a whole number from 1 to {_MAX_UNITS}", lambda v: _is_whole(v, 1, _MAX_UNITS)),
     "whitening": (f"a whole number from 0 to {_MAX_UNITS}", lambda v: _is_whole(v, 0, _MAX_UNITS)),
+    "whitening_power": ("a number from 0 to 0.5", lambda v: _is_number(v) and 0 <= v <= 0.5),
     "input_size": (
         f"height and width from 1 to {_MAX_PIXELS}",
         lambda v: _is_list(v, 2) and all(_is_whole(size, 1, _MAX_PIXELS) for size in v),
@@ -178,6 +179,9 @@ _CONFIG = {
     "assignment_bias": ("true or false", lambda v: isinstance(v, bool)),
     "name": ("a name of 1 to 64 letters, digits and _.>-", _is_name),
 }
+
+# Files made before there was a choice do not have it.
+_OPTIONAL = {"whitening_power"}
 
 
 def check_config(path: str, config: dict[str, Any]) -> None:
@@ -190,5 +194,7 @@ def check_config(path: str, config: dict[str, Any]) -> None:
     if unknown:
         raise UserError(f"{path}: {unknown[0]!r:.40} is nothing that describes a PlaceNet")
     for key, (expected, holds) in _CONFIG.items():
+        if key not in config and key in _OPTIONAL:
+            continue
         if key not in config or not holds(config[key]):
             raise UserError(f"{path}: {key} of its PlaceNet is not {expected}")
