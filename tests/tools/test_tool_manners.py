@@ -53,10 +53,12 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
     "bits": ("compress", ["--model={model}", "--output=m.places", "--bits=9"], "--bits=9"),
     "sparsity": ("compress", ["--model={model}", "--output=m.places", "--sparsity=1.5"], "--sparsity=1.5"),
     "precision": ("convert", ["--model={model}", "--output=m.tflite", "--precision=int4"], "--precision=int4"),
-    "whitening power": (
-        "train", ["--dataset={data}", "--output=run", "--whitening_power=0.6"], "--whitening_power=0.6: expected a number",
-    ),
-    "no whitening power": ("train", ["--dataset={data}", "--output=run", "--whitening_power=a"], "--whitening_power=a: "),
+    **{
+        f"whitening power {text}": (
+            "train", ["--dataset={data}", "--output=run", f"--whitening_power={text}"], f"--whitening_power={text}: ",
+        )
+        for text in ("0.6", "-1", "nan", "half")
+    },
     "no dataset": ("train", ["--output=run"], "--dataset"),
     "no train output": ("train", ["--dataset={data}"], "--output"),
     "no model": ("compress", ["--output=m.places"], "--model"),
