@@ -49,8 +49,7 @@ def add_whitening(
         UserError: more dimensions than images − 1 or than NetVLAD has, which is found before any work; no room on the
             disk; images that are copies of one another, so that fewer directions can be fitted.
     """
-    check_whitening(model, dimensions, image_sets)
-    components = _components(replace(model, whitening=0), dimensions, image_sets, folder)
+    components = vlad_components(model, dimensions, image_sets, folder)
     if validation is not None:
         scores = {}
         for candidate in POWERS:
@@ -60,6 +59,25 @@ def add_whitening(
         found = ", ".join(f"{score:.1f} with {p}" for p, score in sorted(scores.items()))
         print(f"whitening: mAP on {validation.spec} {found}; power {power} is taken")
     return _whitened(model, components, power)
+
+
+def vlad_components(
+    model: PlaceNet, count: int, image_sets: Sequence[Images], folder: str | os.PathLike | None = None
+) -> PrincipalComponents:
+    """Principal components of the NetVLAD vectors of images; arguments and errors as of `add_whitening`."""
+    check_whitening(model, count, image_sets)
+    bare = replace(model, whitening=0)
+    describer = KerasDescriber(bare)
+    shape = (sum(len(images) for images in image_sets), bare.descriptor_dim)
+    with working_folder(folder or tempfile.gettempdir()) as work:
+        path = os.path.join(work, "vectors")
+        _reserve(path, 4 * shape[0] * shape[1])
+        vectors = np.memmap(path, np.float32, "r+", shape=shape)
+        done = 0
+        for images in image_sets:
+            describe_images(describer, images, "whitening", vectors[done : done + len(images)])
+            done += len(images)
+        return principal_components(vectors, count)
 
 
 def check_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Images]) -> None:
@@ -90,23 +108,6 @@ def _whitened(model: PlaceNet, components: PrincipalComponents, power: float) ->
     whitened = replace(model, whitening=len(components.variances), whitening_power=power)
     whitened.get_layer("whitening").set_components(components)
     return whitened
-
-
-def _components(
-    bare: PlaceNet, count: int, image_sets: Sequence[Images], folder: str | os.PathLike | None
-) -> PrincipalComponents:
-    """Principal components of what a network without whitening makes of images."""
-    describer = KerasDescriber(bare)
-    shape = (sum(len(images) for images in image_sets), bare.descriptor_dim)
-    with working_folder(folder or tempfile.gettempdir()) as work:
-        path = os.path.join(work, "vectors")
-        _reserve(path, 4 * shape[0] * shape[1])
-        vectors = np.memmap(path, np.float32, "r+", shape=shape)
-        done = 0
-        for images in image_sets:
-            describe_images(describer, images, "whitening", vectors[done : done + len(images)])
-            done += len(images)
-        return principal_components(vectors, count)
 
 
 def _reserve(path: str, size: int) -> None:

@@ -1,0 +1,90 @@
+"""What the power of a whitening and the number of its dimensions do to mAP."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfplaces.datasets import Images, PlaceDataset
+from tfplaces.describers import KerasDescriber, describe_images
+from tfplaces.evaluation import evaluate, score
+from tfplaces.layers.principal_components import PrincipalComponents
+from tfplaces.models import PlaceNet
+from tfplaces.training.whitening import replace, vlad_components
+
+POWERS = (0.0, 0.125, 0.25, 0.375, 0.5)
+
+
+def measure_whitening(
+    model: PlaceNet,
+    sets: Sequence[PlaceDataset],
+    image_sets: Sequence[Images],
+    dimensions: Sequence[int],
+    powers: Sequence[float] = POWERS,
+    folder: str | os.PathLike | None = None,
+) -> list[dict]:
+    """Measures a network without a whitening, and with whitenings of several lengths and powers, fitted once.
+
+    Memory: the descriptors of the largest data set at the largest number of dimensions, beside what `add_whitening`
+    takes.
+
+    Args:
+        model: a network; a whitening that it has does not count.
+        sets: data sets to measure mAP on, of different specs.
+        image_sets: the database images that the whitening is fitted on.
+        dimensions: lengths of the whitened descriptor; the shorter ones are the first dimensions of the longest.
+        powers: the powers of the eigenvalues, 0 to 0.5.
+        folder: see `add_whitening`.
+
+    Returns:
+        a row for the network without whitening, whose `dimensions` are those of NetVLAD and whose `power` is None, and
+        one for each number of dimensions and power: `dimensions`, `power`, `map`, by the spec of the data set, and
+        `mean`, that of the data sets, all 0 to 100.
+
+    Raises:
+        UserError: as `add_whitening`.
+    """
+    components = vlad_components(model, max(dimensions), image_sets, folder)
+    bare = KerasDescriber(replace(model, whitening=0))
+    plain = {dataset.spec: evaluate(bare, dataset).map for dataset in sets}
+    rows = [_row(bare.descriptor_dim, None, plain)]
+    projection = _Projection(bare, components)
+    projected = {
+        dataset.spec: [
+            describe_images(projection, images, what)
+            for images, what in ((dataset.queries, "queries"), (dataset.database, "database"))
+        ]
+        for dataset in sets
+    }
+    for length in dimensions:
+        for power in powers:
+            weights = components.weights(power)[:length]
+            maps = {}
+            for dataset in sets:
+                queries, database = (_unit(vectors[:, :length] * weights) for vectors in projected[dataset.spec])
+                maps[dataset.spec] = score(dataset, queries, database).map
+            rows.append(_row(length, power, maps))
+    return rows
+
+
+def _row(dimensions: int, power: float | None, maps: dict[str, float]) -> dict:
+    return {"dimensions": dimensions, "power": power, "map": maps, "mean": float(np.mean(list(maps.values())))}
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+
+
+class _Projection:
+    """Describes images by the principal components of what another describer gives: a whitening of power 0, without
+    its L2 normalisation."""
+
+    def __init__(self, describer: KerasDescriber, components: PrincipalComponents):
+        self._describer, self._directions = describer, components.directions
+        self._offset = (components.mean @ components.directions).astype(np.float32)
+        self.input_size, self.descriptor_dim = describer.input_size, len(self._offset)
+
+    def describe(self, images: np.ndarray) -> np.ndarray:
+        return self._describer.describe(images) @ self._directions - self._offset
