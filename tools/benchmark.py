@@ -2,6 +2,7 @@
 
 tfplaces-benchmark --what=coding    the entropy coder beside gzip, zstd and constriction; clustering beside TF-MOT's
 tfplaces-benchmark --what=network   VGG16 + NetVLAD64 + whitening 4096 pruned, shared, written and read
+tfplaces-benchmark --what=whitening --model=model.keras --dataset=folder:a,folder:b    mAP by dimensions and power
 tfplaces-benchmark --models=model.keras,model.tflite --threads=1,2    latency, memory and bytes of models
 
 zstandard and constriction are optional: pip install "tfplaces[benchmark]".
@@ -17,11 +18,15 @@ from tfplaces.common.errors import UserError
 from tfplaces.tools import entry
 
 # Flags that only one measurement takes.
-_OWN_FLAGS = {"threads": "--models", "input_size": "--models", "symbols": "--what=coding", "outputs": "--what=coding"}
+_OWN_FLAGS = {
+    "threads": "--models", "input_size": "--models", "symbols": "--what=coding", "outputs": "--what=coding",
+    "model": "--what=whitening", "dataset": "--what=whitening", "whitening_dataset": "--what=whitening",
+    "dimensions": "--what=whitening",
+}  # fmt: skip
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_enum("what", None, ("coding", "network"), "What to measure.", flag_values=values)
+    flags.DEFINE_enum("what", None, ("coding", "network", "whitening"), "What to measure.", flag_values=values)
     flags.DEFINE_string("models", None, "Models to measure beside the first: .keras, .places, .tflite and .tflpack "
                         "files, separated by commas.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("threads", "1", "Of --models: numbers of threads, separated by commas.", flag_values=values)
@@ -31,19 +36,28 @@ def define_flags(values: flags.FlagValues) -> None:
                          "whitening of VGG16 has.", lower_bound=1000, flag_values=values)  # fmt: skip
     flags.DEFINE_integer("outputs", 128, "Of --what=coding: of the Dense layer of 32768 inputs that is clustered; 0: "
                          "none.", lower_bound=0, upper_bound=4096, flag_values=values)  # fmt: skip
+    flags.DEFINE_string("model", None, "Of --what=whitening: a .keras or .places file of tfplaces, whose own "
+                        "whitening, if any, does not count.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("dataset", None, "Of --what=whitening: data sets to measure mAP on, separated by commas.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("whitening_dataset", None, "Of --what=whitening: database images to fit it on, separated by "
+                        "commas; by default those of --dataset.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("dimensions", "128,256,512,1024", "Of --what=whitening: numbers of dimensions, separated by "
+                        "commas.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("json", None, "Write the tables here as well.", flag_values=values)
 
 
 def main(args: flags.FlagValues) -> None:
     if (args.what is None) == (args.models is None):
-        raise UserError("give --models=FILES or --what=coding or --what=network, one of them")
+        raise UserError("give --models=FILES or --what=coding, --what=network or --what=whitening, one of them")
     what = "--models" if args.models is not None else f"--what={args.what}"
     for flag, owner in _OWN_FLAGS.items():
         if args[flag].present and owner != what:
             raise UserError(f"--{flag} goes with {owner}, not with {what}")
     if args.json:
         entry.check_output(args.json, args.overwrite)
-    measure = {"--models": _models, "--what=coding": _coding, "--what=network": _network}[what]
+    measure = {"--models": _models, "--what=coding": _coding, "--what=network": _network,
+               "--what=whitening": _whitening}[what]  # fmt: skip
     result = measure(args)
     if args.json:
         from tfplaces.common.files import write_json
@@ -52,7 +66,11 @@ def main(args: flags.FlagValues) -> None:
 
 
 def _models(args: flags.FlagValues) -> dict:
-    paths, input_size, threads = args.models.split(","), entry.size(args.input_size), _threads(args.threads)
+    paths, input_size, threads = (
+        args.models.split(","),
+        entry.size(args.input_size),
+        _numbers("threads", args.threads, 64),
+    )
     for path in paths:
         entry.check_model(path, ".keras", ".places", ".tflite", ".tflpack")
 
@@ -76,10 +94,10 @@ def _models(args: flags.FlagValues) -> dict:
     return {"models": rows}
 
 
-def _threads(text: str) -> list[int]:
+def _numbers(flag: str, text: str, most: int) -> list[int]:
     parts = text.split(",")
-    if not all(p.isascii() and p.isdigit() and 1 <= int(p) <= 64 for p in parts):
-        raise UserError(f"--threads={text}: expected numbers from 1 to 64, as in 1,2")
+    if not all(p.isascii() and p.isdigit() and 1 <= int(p) <= most for p in parts):
+        raise UserError(f"--{flag}={text}: expected numbers from 1 to {most}, as in 1,2")
     return [int(p) for p in parts]
 
 
@@ -146,6 +164,33 @@ def _network(args: flags.FlagValues) -> dict:
         ],
     )  # fmt: skip
     return {"network": rows}
+
+
+def _whitening(args: flags.FlagValues) -> dict:
+    dimensions = _numbers("dimensions", args.dimensions, 65_536)
+    if args.model is None or args.dataset is None:
+        raise UserError("--what=whitening needs a --model and a --dataset to measure it on")
+    entry.check_model(args.model, ".keras", ".places")
+
+    from tfplaces import datasets
+
+    sets = datasets.load_datasets(args.dataset)
+    fitted_on = datasets.load_datasets(args.whitening_dataset, "train") if args.whitening_dataset else sets
+
+    from tfplaces.benchmarks.whitening import measure_whitening
+    from tfplaces.opening import load_place_net
+
+    rows = measure_whitening(load_place_net(args.model), sets, [d.database for d in fitted_on], dimensions)
+    print("mAP; a whitening divides by variances to the power; the first row is without one\n")
+    _print_table(
+        ["dimensions", "power", *(d.spec for d in sets), "mean"],
+        [
+            [str(row["dimensions"]), "" if row["power"] is None else str(row["power"]),
+             *(f"{row['map'][d.spec]:.1f}" for d in sets), f"{row['mean']:.1f}"]
+            for row in rows
+        ],
+    )  # fmt: skip
+    return {"whitening": rows}
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

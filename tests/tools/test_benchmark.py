@@ -59,6 +59,18 @@ def test_network() -> None:
     assert row["bytes"] * 8 / row["parameters"] < 5
 
 
+def test_whitening(run, made, photos: Path, here: Path) -> None:
+    code, out, err = run(
+        "benchmark", "--what=whitening", f"--model={made.keras}", f"--dataset=folder:{photos}", "--dimensions=6,3",
+        "--json=b.json",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = json.loads((here / "b.json").read_text())["whitening"]
+    assert [row["dimensions"] for row in rows] == [4 * 128, *[6] * 5, *[3] * 5]
+    lines = out.splitlines()[-11:]
+    assert [line.split()[-1] for line in lines] == [f"{row['mean']:.1f}" for row in rows]
+
+
 def test_models(run, made, here: Path) -> None:
     other = here / "other" / "m.tflite"
     other.parent.mkdir()

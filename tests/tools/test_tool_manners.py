@@ -119,7 +119,9 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
         for name in ("garbage", "truncated", "empty")
     },
     "garbage tflpack": ("evaluate", ["--model={bad}/garbage.tflpack", "--dataset={data}"], "not a .tflpack file"),
-    "nothing to measure": ("benchmark", [], "--models=FILES or --what=coding or --what=network"),
+    "nothing to measure": ("benchmark", [], "--models=FILES or --what=coding, --what=network or --what=whitening"),
+    "no model to whiten": ("benchmark", ["--what=whitening", "--dataset={data}"], "needs a --model and a --dataset"),
+    "whitening dimensions": ("benchmark", ["--what=whitening", "--dimensions=0"], "--dimensions=0: expected numbers"),
     "two to measure": ("benchmark", ["--models={tflite}", "--what=coding"], "one of them"),
     "threads of coding": ("benchmark", ["--what=coding", "--threads=1"], "--threads goes with --models, not with"),
     "size of a network": ("benchmark", ["--what=network", "--input_size=8x8"], "--input_size goes with --models"),
