@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,28 @@ def test_subspace_iteration_finds_the_leading_components(n: int, dim: int, monke
     assert_same(principal_components(x, 12), found, 1e-6)  # the same start again
     with pytest.raises(ValueError, match="vary in 59 directions only: at most 59 principal components, not 70"):
         principal_components(np.repeat(x[:60], 2, axis=0), 70)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cap"),
+    [((100, 60_000), 8192), ((60_000, 100), 8192), ((2000, 3000), 100)],
+    ids=["dual", "primal", "neither"],
+)
+def test_memory_is_bounded(shape: tuple[int, int], cap: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vectors, 24 MB, are never held: of 8 components the parts are below 1 MB, and blocks take a few."""
+    mapped = np.memmap(tmp_path / "vectors", np.float32, "w+", shape=shape)
+    mapped[:] = np.random.default_rng(0).standard_normal(shape, np.float32)
+    monkeypatch.setattr(module, "_MAX_SQUARE", cap)
+    monkeypatch.setattr(module, "_OVERSAMPLING", 8)
+    monkeypatch.setattr(module, "_BLOCK", 64)
+    principal_components(mapped[:, :50] if shape[1] == 60_000 else mapped[:50], 4)  # imports
+    tracemalloc.start()
+    try:
+        principal_components(mapped, 8)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 7e6
 
 
 def test_weights() -> None:
