@@ -46,7 +46,7 @@ def principal_components(vectors: np.ndarray, count: int, seed: int = 0) -> Prin
     Up to 8192 vectors or dimensions the result is exact: from the covariance, or with fewer vectors than dimensions
     from the vectors' Gram matrix (dual form), either summed in float64. Beyond both it comes from three rounds of
     subspace iteration from a random start (Halko, Martinsson and Tropp 2011, algorithm 4.4), which read the vectors
-    five times. Memory: the square matrix with its eigenvectors, or three matrices of dim x (count + 64) float32
+    five times. Memory: the square matrix with its eigenvectors, or two matrices of dim x (count + 64) float32
     numbers; beside it blocks of 1024 rows or columns. `vectors` may be a memory map.
 
     Args:
@@ -137,24 +137,40 @@ def _project(vectors: np.ndarray, mean: np.ndarray, columns: np.ndarray) -> np.n
 
 
 def _subspace_iteration(vectors: np.ndarray, mean: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Leading eigenvectors, float32 `[dim, count]`, and eigenvalues of the covariance, which is never formed."""
-    from scipy.linalg import qr
-
+    """Leading eigenvectors, float32 `[dim, <= count]`, and eigenvalues of the covariance, which is never formed."""
     n, dim = vectors.shape
     size = min(count + _OVERSAMPLING, n - 1, dim)
     centre = mean.astype(np.float32)
     basis = np.random.default_rng(seed).standard_normal((dim, size), np.float32)
     for _ in range(_ROUNDS):
-        product = np.zeros((dim, size), np.float32, order="F")
+        product = np.zeros_like(basis)
         for start in range(0, n, _BLOCK):
             block = vectors[start : start + _BLOCK] - centre
             projected = block @ basis
-            for column in range(0, dim, _BLOCK):
-                product[column : column + _BLOCK] += block[:, column : column + _BLOCK].T @ projected
-        basis = qr(product, mode="economic", overwrite_a=True, check_finite=False)[0]
-    covariance = np.zeros((size, size))
+            for row in range(0, dim, _BLOCK):
+                product[row : row + _BLOCK] += block[:, row : row + _BLOCK].T @ projected
+        basis = _orthonormal(product)
+    size = basis.shape[1]
+    covariance = np.zeros((size, size), order="F")
     for start in range(0, n, _BLOCK):
-        projected = ((vectors[start : start + _BLOCK] - centre) @ basis).astype(np.float64)
-        covariance += projected.T @ projected
-    columns, variances = _leading(covariance / (n - 1), count)
+        projected = (vectors[start : start + _BLOCK] - centre) @ basis
+        covariance = _add_products(covariance, projected.T.astype(np.float64))
+    columns, variances = _leading(covariance / (n - 1), min(count, size))
     return basis @ columns.astype(np.float32), variances
+
+
+def _orthonormal(columns: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of what columns `[dim, size]` span, but for directions that are float32's rounding.
+
+    From the eigenvectors of their products in float64, as columns V Λ^(−1/2): some 20 times as fast as LAPACK's QR.
+    Overwrites the columns, and returns some of them.
+    """
+    products = np.zeros((columns.shape[1],) * 2, order="F")
+    for start in range(0, len(columns), _BLOCK):
+        products = _add_products(products, columns[start : start + _BLOCK].T.astype(np.float64))
+    vectors, values = _leading(products, len(products))
+    kept = values > 1e-12 * values[0]
+    change = (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
+    for start in range(0, len(columns), _BLOCK):
+        columns[start : start + _BLOCK, : change.shape[1]] = columns[start : start + _BLOCK] @ change
+    return columns[:, : change.shape[1]]
