@@ -1,5 +1,33 @@
 """The report page of a run, and its tables and plots."""
 
-from tfplaces.report.page import Retrieval, format_table, markdown_table, summary, write_drop_plot, write_report
+from __future__ import annotations
 
-__all__ = ["Retrieval", "format_table", "markdown_table", "summary", "write_drop_plot", "write_report"]
+import importlib
+from typing import TYPE_CHECKING
+
+from tfplaces.report.rows import Row, summary
+from tfplaces.report.tables import format_table, markdown_table, text_table
+
+if TYPE_CHECKING:
+    from tfplaces.report.page import Retrieval, write_report
+    from tfplaces.report.plots import write_drop_plot
+
+# What needs matplotlib is imported when it is used: a table needs none.
+_NAMES = {"Retrieval": "page", "write_drop_plot": "plots", "write_report": "page"}
+
+__all__ = [
+    "Retrieval",
+    "Row",
+    "format_table",
+    "markdown_table",
+    "summary",
+    "text_table",
+    "write_drop_plot",
+    "write_report",
+]
+
+
+def __getattr__(name: str):
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"tfplaces.report.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'tfplaces.report' has no attribute {name!r}")

@@ -30,7 +30,9 @@ def contact_sheet(dataset: PlaceDataset, places: int = 6, size: tuple[int, int] 
     for place in known_places[:: max(1, len(known_places) // places)][:places]:
         known = np.flatnonzero(dataset.database_places == place)
         asked = [q for q, positives in enumerate(dataset.positives) if len(positives) and positives[0] == known[0]]
-        rows.append([*(dataset.database.read(i, size) for i in known), *(dataset.queries.read(q, size) for q in asked)])
+        rows.append(
+            [*(dataset.database.read(i, size) for i in known.tolist()), *(dataset.queries.read(q, size) for q in asked)]
+        )
     columns = max(len(row) for row in rows)
     sheet_size = (columns * (width + GUTTER) - GUTTER, len(rows) * (height + GUTTER) - GUTTER)
     sheet = Image.new("RGB", sheet_size, "white")
