@@ -294,7 +294,7 @@ def test_judging_an_epoch(oxford: Path) -> None:
 
 
 def test_the_matches_in_a_report_are_those_that_recall_counts(oxford: Path) -> None:
-    from tfplaces.tools.quickstart import _retrievals
+    from tfplaces.workflows.quickstart import _retrievals
 
     queries = np.zeros((2, 8), np.float32)
     queries[0, [3, 0, 7, 1, 2]] = [0.9, 0.8, 0.7, 0.6, 0.5]

@@ -1,6 +1,7 @@
 """How good a model is, and what it costs: search, average precision and recall, latency and memory."""
 
 from tfplaces.evaluation.average_precision import PROTOCOLS
+from tfplaces.evaluation.bootstrap import drop_interval
 from tfplaces.evaluation.cost import Latency, Memory, measure_latency, measure_memory
 from tfplaces.evaluation.scores import Evaluation, check_positives, evaluate, score
 from tfplaces.evaluation.search import rank, similarities
@@ -11,6 +12,7 @@ __all__ = [
     "Latency",
     "Memory",
     "check_positives",
+    "drop_interval",
     "evaluate",
     "measure_latency",
     "measure_memory",

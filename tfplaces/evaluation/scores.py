@@ -34,6 +34,7 @@ class Evaluation:
         skipped_queries: queries without positives, left out.
         notes: what is to be known of the figures, a sentence each: what the data set says of itself, and whether
             descriptors had to be brought to unit length.
+        average_precisions: of each query that has positives, in their order, 0 to 100, float64 `[queries]`.
     """
 
     map: float
@@ -43,11 +44,13 @@ class Evaluation:
     database: int
     skipped_queries: int
     notes: tuple[str, ...] = ()
+    average_precisions: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON types; the keys of `recall` are strings."""
-        recalls = {str(n): r for n, r in self.recall.items()}
-        return {**dataclasses.asdict(self), "recall": recalls, "notes": list(self.notes)}
+        """As plain JSON types, without the figures of single queries; the keys of `recall` are strings."""
+        figures = dataclasses.asdict(self)
+        del figures["average_precisions"]
+        return {**figures, "recall": {str(n): r for n, r in self.recall.items()}, "notes": list(self.notes)}
 
 
 def evaluate(describer: Describer, dataset: PlaceDataset) -> Evaluation:
@@ -107,6 +110,7 @@ def score(dataset: PlaceDataset, queries: Vectors, database: Vectors) -> Evaluat
         database=len(database),
         skipped_queries=len(queries) - len(recalls),
         notes=(*dataset.notes, *_notes(ours, theirs)),
+        average_precisions=100 * np.array(precisions),
     )
 
 

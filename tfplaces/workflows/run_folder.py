@@ -1,0 +1,50 @@
+"""A folder that holds what a long run has made so far, so that the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tfplaces.common.errors import UserError
+
+
+def take_up(folder: str, state_file: str, run: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """The state of an interrupted run that is the same as the one to be started.
+
+    Args:
+        folder: of the run, which may not be there yet.
+        state_file: name of the JSON file in it that holds the state, what the run is under the key `run`.
+        run: what the run to be started is, plain JSON types.
+        overwrite: whether to start anew, whatever the folder holds.
+
+    Returns:
+        None where the run starts anew.
+
+    Raises:
+        UserError: the folder holds another run, or something else.
+    """
+    if overwrite or not os.path.isdir(folder) or not os.listdir(folder):
+        return None
+    run = json.loads(json.dumps(run))
+    try:
+        with open(os.path.join(folder, state_file), encoding="utf-8") as file:
+            state = json.load(file)
+        found = state["run"]
+        changed = sorted(key for key in run.keys() | found.keys() if run.get(key) != found.get(key))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{folder}: is not empty and holds no run of this tool; give --overwrite to start anew, or another --output"
+        ) from None
+    if changed:
+        raise UserError(
+            f"{folder}: holds a run with another --{changed[0]}; give --overwrite to start anew, or another --output"
+        )
+    return state
+
+
+def say_step(text: str) -> None:
+    """Tells on stderr what begins."""
+    print(f"* {text}", file=sys.stderr, flush=True)
