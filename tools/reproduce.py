@@ -160,7 +160,7 @@ class _Grid:
         keras.utils.set_random_seed(self.args.seed)
         model = PlaceNet(BACKBONES[name], clusters=CLUSTERS, input_size=entry.size(self.args.input_size))
         initialize_netvlad(model, [d.database for d in self.sets.values()], seed=self.args.seed)
-        model = add_whitening(model, WHITENING, whitening)
+        model = add_whitening(model, WHITENING, whitening, folder=self.args.output)
         path = self.output(f"{name}.keras")
         with replacing(path) as temporary:
             model.save(temporary)
