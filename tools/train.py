@@ -49,6 +49,8 @@ def main(args: flags.FlagValues) -> None:
         raise UserError(f"{path}: exists already; give --overwrite to replace it, or another --output")
     input_size = entry.size(args.input_size)
     power = whitening_power(args.whitening_power)
+    if args["whitening_power"].present and not args.whitening:
+        raise UserError("--whitening_power goes with a whitening: give its dimensions with --whitening")
 
     from tfplaces import datasets
 

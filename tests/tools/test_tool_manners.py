@@ -53,6 +53,7 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
     "bits": ("compress", ["--model={model}", "--output=m.places", "--bits=9"], "--bits=9"),
     "sparsity": ("compress", ["--model={model}", "--output=m.places", "--sparsity=1.5"], "--sparsity=1.5"),
     "precision": ("convert", ["--model={model}", "--output=m.tflite", "--precision=int4"], "--precision=int4"),
+    "power of no whitening": ("train", ["--dataset={data}", "--output=run", "--whitening_power=0.5"], "--whitening"),
     **{
         f"whitening power {text}": (
             "train", ["--dataset={data}", "--output=run", f"--whitening_power={text}"], f"--whitening_power={text}: ",

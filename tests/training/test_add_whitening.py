@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfplaces.datasets import Images, cached, load_dataset
+from tfplaces.datasets import Images, PlaceDataset, cached, load_dataset
 from tfplaces.describers.keras import KerasDescriber
 from tfplaces.evaluation import evaluate
 from tfplaces.models import PlaceNet
@@ -98,6 +98,14 @@ def test_the_power_is_the_best_on_validation_places(model: PlaceNet, capsys: pyt
     assert evaluate(KerasDescriber(chosen), town).map == max(scores.values())
     printed = ", ".join(f"{score:.1f} with {power}" for power, score in scores.items())
     assert f"mAP on {town.spec} {printed}".replace("with 0,", "with 0.0,") in capsys.readouterr().out
+
+
+def test_validation_without_positives_is_refused_before_any_work(model: PlaceNet) -> None:
+    images = Noise(10, 0, 256)
+    unlabelled = PlaceDataset("yard", images, images, [[] for _ in range(10)])
+    with pytest.raises(ValueError, match="yard: no query has a positive"):
+        add_whitening(model, 3, [images], validation=unlabelled)
+    assert images.reads == []
 
 
 def test_vectors_lie_where_they_are_told_to_and_are_removed(

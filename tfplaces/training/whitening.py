@@ -14,7 +14,7 @@ from tfplaces.common.errors import UserError
 from tfplaces.common.files import working_folder
 from tfplaces.datasets import Images, PlaceDataset
 from tfplaces.describers import KerasDescriber, describe_images
-from tfplaces.evaluation import evaluate
+from tfplaces.evaluation import check_positives, evaluate
 from tfplaces.layers.principal_components import PrincipalComponents, principal_components
 from tfplaces.layers.whitening import DEFAULT_POWER, FULL_POWER
 from tfplaces.models import PlaceNet
@@ -46,9 +46,12 @@ def add_whitening(
         folder: where the file with the vectors is made; by default the system's folder for temporary files.
 
     Raises:
-        UserError: more dimensions than images − 1 or than NetVLAD has, which is found before any work; no room on the
-            disk; images that are copies of one another, so that fewer directions can be fitted.
+        UserError: more dimensions than images − 1 or than NetVLAD has, or validation queries of which none has a
+            positive, which is found before any work; no room on the disk; images that are copies of one another, so
+            that fewer directions can be fitted.
     """
+    if validation is not None:
+        check_positives(validation)
     components = vlad_components(model, dimensions, image_sets, folder)
     if validation is not None:
         scores = {}
