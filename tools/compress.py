@@ -2,8 +2,8 @@
 
 tfplaces-compress --model=run/model.keras --output=run/model.places --sparsity=0.5 --bits=8 --dataset=folder:photos
 
-With --target_drop it looks for the smallest file by itself: bits and share pruned of every layer, judged on the even
-queries of --dataset and reported on the odd ones.
+With --target_drop it looks for the smallest file by itself: bits and share pruned of every layer, judged on one
+half of the places of --dataset and reported on the other.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from tfplaces.datasets import (
     PlaceDataset,
     Subset,
     has_splits,
-    hold_out,
     load_dataset,
     load_datasets,
     training_sets,
@@ -73,31 +72,6 @@ def test_bad_specs(spec: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         load_dataset(spec)
     assert spec.partition("?")[0] in str(error.value)
-
-
-def five_queries(has_positives: list[bool]) -> PlaceDataset:
-    count = len(has_positives)
-    positives = [np.array([q % 2] if has else [], np.int64) for q, has in enumerate(has_positives)]
-    queries = ImageFiles("queries", [f"q{q}.png" for q in range(count)])
-    return PlaceDataset("mine", ImageFiles("database", ["a.png", "b.png"]), queries, positives)
-
-
-def test_hold_out() -> None:
-    """Every fifth query with positives, from the first; those without any go to neither side."""
-    dataset = five_queries([False, True, True, True, False, True, True, True, True])
-    train, val = hold_out(dataset)
-    assert val.queries.names == ["q1.png", "q7.png"]
-    assert train.queries.names == ["q2.png", "q3.png", "q5.png", "q6.png", "q8.png"]
-    assert [list(p) for p in val.positives] == [[1], [1]]
-    assert [list(p) for p in train.positives] == [[0], [1], [1], [0], [0]]
-    assert train.database is dataset.database is val.database
-    assert train.spec == "mine" == val.spec
-
-
-@pytest.mark.parametrize("has_positives", [[], [False, False], [True], [False, True, False]])
-def test_too_few_to_hold_out(has_positives: list[bool]) -> None:
-    with pytest.raises(ValueError, match=f"^mine: {sum(has_positives)} queries with positives are too few"):
-        hold_out(five_queries(has_positives))
 
 
 def test_training_sets(write_photos: Callable[..., Path]) -> None:

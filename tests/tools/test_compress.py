@@ -101,7 +101,7 @@ def test_a_target(compress, monkeypatch: pytest.MonkeyPatch, here: Path) -> None
         monkeypatch.setattr(sys.modules["tfplaces.compression.smallest_file"], name, value)
     compress("--target_drop=100", "--loss=distill", "--layers=!conv1", tune=True)
     provenance = opened().provenance
-    assert provenance["drop_even_queries"] <= 100 and "drop_odd_queries" in provenance
+    assert provenance["drop_first_half"] <= 100 and "drop_second_half" in provenance
     assert "conv1/kernel" not in opened().shared and os.listdir() == ["m.places"]
     os.remove("m.places")
     line = compress("--target_drop=-100", "--loss=distill", tune=True, code=2).splitlines()[-1]

@@ -16,8 +16,7 @@ from tfplaces import coding
 from tfplaces.compression import load_compressed
 
 KEYS = {
-    "map", "protocol", "recall", "queries", "database", "skipped_queries", "descriptor_dim", "model_bytes",
-}  # fmt: skip
+    "map", "protocol", "recall", "queries", "database", "skipped_queries", "descriptor_dim", "model_bytes", "notes"}  # fmt: skip
 
 
 def test_the_chain(made, photos: Path, run, here: Path) -> None:

@@ -29,7 +29,7 @@ from tfplaces.compression.pruning import prune_weights
 from tfplaces.compression.recipe import Compressed, Recipe, compress
 from tfplaces.compression.sharing import share
 from tfplaces.compression.work_dir import WorkDir
-from tfplaces.datasets import Images, PlaceDataset, take_queries
+from tfplaces.datasets import Images, PlaceDataset, halve_by_place, take_queries
 from tfplaces.describers import KerasDescriber, describe_images
 from tfplaces.evaluation import score
 from tfplaces.models import PlaceNet
@@ -65,7 +65,8 @@ def search(
 
     Args:
         model: the float network; it is as before in the end.
-        datasets: judge by their even queries (the mean of the sets' mAP); the drop on the odd ones is reported.
+        datasets: their queries are halved by place. The search judges by the first halves (the mean of the sets' mAP)
+            and reports the drop on the second ones.
         target_drop: points of mAP.
         recipe: gives layers and grid.
         tune: fine-tunes each candidate.
@@ -78,7 +79,10 @@ def search(
     """
     weights = model.get_weights()
     base = _judge(model, datasets)
-    print(f"float: mAP {base['even']:.2f} on even queries, {base['odd']:.2f} on odd ones", file=sys.stderr)
+    print(
+        f"float: mAP {base['first']:.2f} on the places that it judges by, {base['second']:.2f} on the others",
+        file=sys.stderr,
+    )
     layers = _rate_distortion(model, recipe, datasets[0].database, seed)
     log, best = work_dir.file("search.json"), work_dir.file("best.places")
     tried: list[dict] = []
@@ -95,21 +99,21 @@ def search(
             with work_dir.child(f"trial{trial}") as state:
                 compressed = compress(model, ours, tune, work_dir=state, callbacks=callbacks)
                 scores = _judge(model, datasets)
-                drops = {f"drop_{half}_queries": base[half] - scores[half] for half in scores}
+                drops = {f"drop_{half}_half": base[half] - scores[half] for half in scores}
                 file = work_dir.file("trial.places")
                 size = save_places(file, dataclasses.replace(compressed, provenance={**compressed.provenance, **drops}))
                 found = {"recipe": ours.to_json(), "bits_per_parameter": 8 * size / model.count_params(), **drops}
                 tried.append(found)
-                if drops["drop_even_queries"] <= target_drop:
+                if drops["drop_first_half"] <= target_drop:
                     os.replace(file, best)
                 write_json(log, tried)
             model.set_weights(weights)
-        fits = found["drop_even_queries"] <= target_drop
+        fits = found["drop_first_half"] <= target_drop
         low, high = (low, np.log(rate)) if fits else (np.log(rate), high)
         print(
             f"trial {trial + 1} of {TRIALS}: {found['bits_per_parameter']:.3f} bits per parameter, drop "
-            f"{found['drop_even_queries']:.2f} on even queries ({'within' if fits else 'beyond'} the target), "
-            f"{found['drop_odd_queries']:.2f} on odd ones",
+            f"{found['drop_first_half']:.2f} on the places that it judges by ({'within' if fits else 'beyond'} the "
+            f"target), {found['drop_second_half']:.2f} on the others",
             file=sys.stderr,
         )
     if not os.path.exists(best):
@@ -121,14 +125,13 @@ def search(
 
 
 def _judge(model: PlaceNet, datasets: Sequence[PlaceDataset]) -> dict[str, float]:
-    """Mean mAP of the data sets on their even and on their odd queries."""
+    """Mean mAP of the data sets on either half of their queries, which share no place."""
     describer = KerasDescriber(model)
-    scores: dict[str, list[float]] = {"even": [], "odd": []}
+    scores: dict[str, list[float]] = {"first": [], "second": []}
     for dataset in datasets:
         queries = describe_images(describer, dataset.queries, "queries")
         database = describe_images(describer, dataset.database, "database")
-        for first, half in enumerate(scores):
-            chosen = np.arange(first, len(queries), 2)
+        for half, chosen in zip(scores, halve_by_place(dataset), strict=True):
             scores[half].append(score(take_queries(dataset, chosen), queries[chosen], database).map)
     return {half: float(np.mean(maps)) for half, maps in scores.items()}
 

@@ -143,16 +143,3 @@ def take_queries(dataset: PlaceDataset, indices: Sequence[int] | np.ndarray) -> 
     return dataclasses.replace(
         dataset, queries=Subset(dataset.queries, indices), truth=dataset.truth.take_queries(indices)
     )
-
-
-def hold_out(dataset: PlaceDataset, every: int = 5) -> tuple[PlaceDataset, PlaceDataset]:
-    """Splits the queries: every fifth that has positives goes to the second data set. Both keep the whole database.
-
-    Raises:
-        ValueError: too few queries to split.
-    """
-    usable = dataset.answerable()
-    held = usable[::every]
-    if len(held) == len(usable):
-        raise UserError(f"{dataset.spec}: {len(usable)} queries with positives are too few to hold some out")
-    return take_queries(dataset, [q for q in usable if q not in set(held)]), take_queries(dataset, held)
