@@ -16,7 +16,9 @@ from tfplaces import coding
 from tfplaces.compression import load_compressed
 
 KEYS = {
-    "map", "protocol", "recall", "queries", "database", "skipped_queries", "descriptor_dim", "model_bytes", "notes"}  # fmt: skip
+    "map", "protocol", "recall", "queries", "database", "skipped_queries", "descriptor_dim", "model_bytes",
+    "notes",
+}  # fmt: skip
 
 
 def test_the_chain(made, photos: Path, run, here: Path) -> None:
@@ -31,7 +33,7 @@ def test_the_chain(made, photos: Path, run, here: Path) -> None:
         figures = {k: v for k, v in scores[kind].items() if k not in ("map", "recall")}
         assert figures == {
             "protocol": "plain", "queries": 6, "database": 12, "skipped_queries": 0, "descriptor_dim": 6,
-            "model_bytes": model.stat().st_size,
+            "model_bytes": model.stat().st_size, "notes": [],
         }  # fmt: skip
         assert f"{scores[kind]['map']:.2f}" in out and "6-D at 48x64" in out
         # Photos of a place differ by noise only: even random features find them.
