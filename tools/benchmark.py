@@ -181,12 +181,15 @@ def _whitening(args: flags.FlagValues) -> dict:
     from tfplaces.opening import load_place_net
 
     rows = measure_whitening(load_place_net(args.model), sets, [d.database for d in fitted_on], dimensions)
-    print("mAP; a whitening divides by variances to the power; the first row is without one\n")
+    print("mAP; a whitening divides by variances to the power; the first row is without one; gain: over that one,\n"
+          "in the mean, with its 95 % interval by a paired bootstrap of the queries\n")  # fmt: skip
     _print_table(
-        ["dimensions", "power", *(d.spec for d in sets), "mean"],
+        ["dimensions", "power", *(d.spec for d in sets), "mean", "gain", "interval"],
         [
             [str(row["dimensions"]), "" if row["power"] is None else str(row["power"]),
-             *(f"{row['map'][d.spec]:.1f}" for d in sets), f"{row['mean']:.1f}"]
+             *(f"{row['map'][d.spec]:.1f}" for d in sets), f"{row['mean']:.1f}",
+             *(("", "") if row["gain"] is None else (
+                 f"{row['gain']:.1f}", "{:.1f} to {:.1f}".format(*row["gain_interval"])))]
             for row in rows
         ],
     )  # fmt: skip

@@ -27,4 +27,7 @@ def test_figures_are_those_of_networks_with_the_whitening() -> None:
         whitened = add_whitening(model, row["dimensions"], [town.database], row["power"])
         assert row["mean"] == row["map"][town.spec]
         assert row["mean"] == pytest.approx(evaluate(KerasDescriber(whitened), town).map, abs=1e-3)
+        low, high = row["gain_interval"]
+        assert row["gain"] == pytest.approx(row["mean"] - rows[0]["mean"]) and low <= row["gain"] <= high
+    assert rows[0]["gain"] is rows[0]["gain_interval"] is None
     assert len({row["mean"] for row in rows}) == 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfplaces.evaluation.bootstrap import drop_interval
+from tfplaces.evaluation.bootstrap import drop_interval, mean_drop_interval
 
 
 def test_like_the_normal_approximation_on_many_queries() -> None:
@@ -42,3 +42,18 @@ def test_other_queries_are_refused(other) -> None:
         drop_interval(np.array([1.0, 2.0]), np.array(other))
     with pytest.raises(ValueError, match="not of the same queries"):
         drop_interval(np.array([]), np.array([]))
+
+
+def test_the_mean_of_several_data_sets() -> None:
+    """Two sets are drawn apart: the variance of their mean is a quarter of both together. Of one it is the plain."""
+    rng = np.random.default_rng(1)
+    bases = [rng.normal(60, 10, 400), rng.normal(40, 20, 100)]
+    others = [base - rng.normal(2, 5, len(base)) for base in bases]
+    low, high = mean_drop_interval(bases, others)
+    errors = [np.std(base - other) / np.sqrt(len(base)) for base, other in zip(bases, others, strict=True)]
+    assert high - low == pytest.approx(2 * 1.96 * np.hypot(*errors) / 2, rel=0.05)
+    middle = np.mean([np.mean(base - other) for base, other in zip(bases, others, strict=True)])
+    assert (low + high) / 2 == pytest.approx(middle, abs=0.05)
+    assert mean_drop_interval(bases[:1], others[:1]) == drop_interval(bases[0], others[0])
+    with pytest.raises(ValueError, match="not of the same queries"):
+        mean_drop_interval(bases, others[::-1])

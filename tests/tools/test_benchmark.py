@@ -68,7 +68,8 @@ def test_whitening(run, made, photos: Path, here: Path) -> None:
     rows = json.loads((here / "b.json").read_text())["whitening"]
     assert [row["dimensions"] for row in rows] == [4 * 128, *[6] * 5, *[3] * 5]
     lines = out.splitlines()[-11:]
-    assert [line.split()[-1] for line in lines] == [f"{row['mean']:.1f}" for row in rows]
+    assert [line.split()[2 if k else 1] for k, line in enumerate(lines)] == [f"{row['mean']:.1f}" for row in rows]
+    assert lines[1].endswith("{:.1f} to {:.1f}".format(*rows[1]["gain_interval"]))
 
 
 def test_models(run, made, here: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfplaces.datasets import Images, PlaceDataset
 from tfplaces.describers import KerasDescriber, describe_images
-from tfplaces.evaluation import evaluate, score
+from tfplaces.evaluation import Evaluation, evaluate, mean_drop_interval, score
 from tfplaces.layers.principal_components import PrincipalComponents
 from tfplaces.models import PlaceNet
 from tfplaces.training.whitening import replace, vlad_components
@@ -41,14 +41,15 @@ def measure_whitening(
     Returns:
         a row for the network without whitening, whose `dimensions` are those of NetVLAD and whose `power` is None, and
         one for each number of dimensions and power: `dimensions`, `power`, `map`, by the spec of the data set, and
-        `mean`, that of the data sets, all 0 to 100.
+        `mean`, that of the data sets, all 0 to 100; `gain`, the points of it above the network without whitening, and
+        `gain_interval`, its 95 % interval, see `tfplaces.evaluation.mean_drop_interval`; both None in the first row.
 
     Raises:
         UserError: as `add_whitening`.
     """
     components = vlad_components(model, max(dimensions), image_sets, folder)
     bare = KerasDescriber(replace(model, whitening=0))
-    plain = {dataset.spec: evaluate(bare, dataset).map for dataset in sets}
+    plain = {dataset.spec: evaluate(bare, dataset) for dataset in sets}
     rows = [_row(bare.descriptor_dim, None, plain)]
     projection = _Projection(bare, components)
     projected = {
@@ -61,16 +62,24 @@ def measure_whitening(
     for length in dimensions:
         for power in powers:
             weights = components.weights(power)[:length]
-            maps = {}
+            found = {}
             for dataset in sets:
                 queries, database = (_unit(vectors[:, :length] * weights) for vectors in projected[dataset.spec])
-                maps[dataset.spec] = score(dataset, queries, database).map
-            rows.append(_row(length, power, maps))
+                found[dataset.spec] = score(dataset, queries, database)
+            rows.append(_row(length, power, found, plain))
     return rows
 
 
-def _row(dimensions: int, power: float | None, maps: dict[str, float]) -> dict:
-    return {"dimensions": dimensions, "power": power, "map": maps, "mean": float(np.mean(list(maps.values())))}
+def _row(
+    dimensions: int, power: float | None, found: dict[str, Evaluation], plain: dict[str, Evaluation] | None = None
+) -> dict:
+    maps = {spec: evaluation.map for spec, evaluation in found.items()}
+    row = {"dimensions": dimensions, "power": power, "map": maps, "mean": float(np.mean(list(maps.values())))}
+    if plain is None:
+        return {**row, "gain": None, "gain_interval": None}
+    precisions, bases = ([e.average_precisions for e in each.values()] for each in (found, plain))
+    gain = row["mean"] - float(np.mean([evaluation.map for evaluation in plain.values()]))
+    return {**row, "gain": gain, "gain_interval": list(mean_drop_interval(precisions, bases))}
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """How good a model is, and what it costs: search, average precision and recall, latency and memory."""
 
 from tfplaces.evaluation.average_precision import PROTOCOLS
-from tfplaces.evaluation.bootstrap import drop_interval
+from tfplaces.evaluation.bootstrap import drop_interval, mean_drop_interval
 from tfplaces.evaluation.cost import Latency, Memory, measure_latency, measure_memory
 from tfplaces.evaluation.scores import Evaluation, check_positives, evaluate, score
 from tfplaces.evaluation.search import rank, similarities
@@ -14,6 +14,7 @@ __all__ = [
     "check_positives",
     "drop_interval",
     "evaluate",
+    "mean_drop_interval",
     "measure_latency",
     "measure_memory",
     "rank",

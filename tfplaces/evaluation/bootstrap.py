@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 # Resamples drawn, and how many numbers of them are held at a time.
@@ -29,17 +31,41 @@ def drop_interval(base: np.ndarray, other: np.ndarray, level: float = 0.95, seed
     Raises:
         ValueError: the two are not of the same queries, or there are none.
     """
+    return mean_drop_interval([base], [other], level, seed)
+
+
+def mean_drop_interval(
+    bases: Sequence[np.ndarray], others: Sequence[np.ndarray], level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """The interval of the drop in the mean mAP of several data sets: `drop_interval`, drawing from each apart.
+
+    Args:
+        bases: for each data set the average precision of each query under the model to compare with, `[queries]`.
+        others: the same under the other model.
+        level, seed: see `drop_interval`.
+
+    Returns:
+        the lower and the upper bound, in the units of the average precisions.
+
+    Raises:
+        ValueError: two are not of the same queries, or there are none.
+    """
+    rng = np.random.default_rng(seed)
+    drops = np.mean([_drawn(b, o, rng) for b, o in zip(bases, others, strict=True)], axis=0)
+    low, high = np.quantile(drops, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _drawn(base: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The drops in mAP of draws of the queries, `[10000]`."""
     base, other = np.asarray(base, np.float64), np.asarray(other, np.float64)
     if base.ndim != 1 or base.shape != other.shape or not len(base):
         raise ValueError(f"average precisions of shapes {base.shape} and {other.shape}: not of the same queries")
     differences = base - other
-    rng = np.random.default_rng(seed)
     at_once = max(1, _MAX_DRAWN // len(differences))
-    drops = np.concatenate(
+    return np.concatenate(
         [
             differences[rng.integers(0, len(differences), (min(at_once, _RESAMPLES - done), len(differences)))].mean(1)
             for done in range(0, _RESAMPLES, at_once)
         ]
     )
-    low, high = np.quantile(drops, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
