@@ -76,7 +76,7 @@ class Stages:
             # Not for a folder of photos: fitted on few images, a whitening does harm.
             if len(self._images) >= 2 * plan.whitening:
                 say_step("fitting the whitening")
-                model = add_whitening(model, plan.whitening, [self._images])
+                model = add_whitening(model, plan.whitening, [self._images], folder=os.path.dirname(path))
             tuned = self._train(model, self._sets, plan.whitened_epochs, plan.whitened_learning_rate)
             training = (
                 f"{plan.epochs + plan.whitened_epochs} epochs on {self._sets[0].spec}, validation mAP "
