@@ -147,7 +147,7 @@ def _truncate(
     if not 1 <= dim <= whitening:
         has = f"a whitening to {whitening} dimensions" if whitening else "no whitening"
         raise UserError(f"descriptor_dim={dim}: the network has {has}, of which the first can be kept")
-    shorter = PlaceNet(**{**model.config, "whitening": dim})
+    shorter = PlaceNet(**{**model.config, "whitening": dim}, dtype="float32")
     for ours, theirs in zip(shorter.weights, model.weights, strict=True):
         ours.assign(theirs.numpy()[..., :dim] if "whitening" in ours.path else theirs)
     shared = dict(shared)

@@ -15,7 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfplaces.coding import SharedKernel
-from tfplaces.coding.channels import BLOCK
+from tfplaces.coding.channels import BLOCK, channel_axes
 from tfplaces.common.errors import UserError
 from tfplaces.compression import Kernel, find_kernels
 
@@ -166,7 +166,8 @@ class KernelTensor:
     @property
     def axis(self) -> int:
         """Axis of the tensor that is the kernel's output channels."""
-        return self.axes.index(self.kernel.channel_axis)
+        (axis,) = channel_axes(self.kernel.channel_axis)  # several only where a depth multiplier is above 1
+        return self.axes.index(axis)
 
     def constant(self, lite: Model) -> Constant:
         """The constant; where it stands once for each image of a batch, as full_int8's centroids do, the first."""
