@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from tfplaces.common.files import replacing
 from tfplaces.describers import LiteRTDescriber
 
 
@@ -47,7 +50,7 @@ def test_a_file_that_loses_too_much_is_rejected(made, photos: Path, run, here: P
         f"--verify=folder:{photos}", "--max_drop=-1000", "--overwrite",
     )  # fmt: skip
     assert code == 3
-    assert "a.tflite.rejected: loses" in err and "more than --max_drop=-1000; the layer that adds most error is" in err
+    assert "a.tflite.rejected: loses" in err and "more than max_drop=-1000; the layer that adds most error is" in err
     names = ["a.json", "a.tflite", "a.tflite.rejected", "a.tflite.rejected.json"]
     assert sorted(path.name for path in here.iterdir()) == names
     assert (here / "a.tflite").read_bytes() == b"before" and (here / "a.json").read_text() == "{}"
@@ -65,7 +68,7 @@ def test_full_int8_names_the_layer_that_hurts_or_is_forced(made, photos: Path, r
     report = json.loads((here / "a.tflite.rejected.json").read_text())
     assert report["input"]["type"] == "uint8" and report["output"]["type"] == "int8"
     assert {"netvlad", "whitening"} <= {layer["layer"] for layer in report["worst_layers"]}
-    code, _, err = run(*arguments, "--force")
+    code, _, err = run(*arguments, "--force", "--overwrite")
     assert code == 0, err
     assert LiteRTDescriber(here / "a.tflite").descriptor_dim == 6
 
@@ -76,7 +79,7 @@ def test_a_float_file_is_rejected_too(made, photos: Path, run, here: Path) -> No
         "convert", f"--model={made.keras}", "--output=a.tflite", "--precision=float32", f"--verify=folder:{photos}",
         "--max_drop=-1000",
     )  # fmt: skip
-    assert code == 3 and err.endswith("more than --max_drop=-1000; it has no layer of integers\n")
+    assert code == 3 and err.endswith("more than max_drop=-1000; it has no layer of integers\n")
     assert sorted(path.name for path in here.iterdir()) == ["a.tflite.rejected", "a.tflite.rejected.json"]
 
 
@@ -121,16 +124,54 @@ def test_bad_input_leaves_nothing(made, photos: Path, run, here: Path, arguments
     assert not any(here.iterdir())
 
 
-def test_a_kill_leaves_nothing(made, here: Path) -> None:
-    """While the TFLite converter runs in its own process, which goes as well."""
+@pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL])
+def test_a_kill_leaves_nothing(made, here: Path, kill: signal.Signals) -> None:
+    """While the TFLite converter runs in its own process, which goes as well. What no process can clean up after
+    SIGKILL, the next run in the folder does."""
     command = [sys.executable, "-m", "tfplaces.tools.convert", f"--model={made.keras}", "--output=a.tflite"]
     with subprocess.Popen([*command, "--precision=float32"], stderr=subprocess.PIPE) as process:
-        while process.poll() is None and not list(here.glob(".converting-*/.converting-*/saved_model/*")):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and not (found := children.read_text().split()):
             time.sleep(0.01)
-        process.terminate()
+        process.send_signal(kill)
         process.wait(60)
-    assert process.returncode == 143
-    assert not any(here.iterdir())
+    assert process.returncode == (143 if kill == signal.SIGTERM else -kill)
+    while any(_is_running(child) for child in found):
+        time.sleep(0.05)
+    for left in here.iterdir():
+        os.utime(left, (0, 0))
+    with replacing(here / "next"):
+        (name,) = {path.name for path in here.iterdir()}
+        assert name.startswith(".writing-")
+        (here / name / "next").touch()
+    assert [path.name for path in here.iterdir()] == ["next"]
+
+
+def _is_running(process: str) -> bool:
+    try:
+        return "saved_model" in Path(f"/proc/{process}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_rejected_file_is_not_replaced_unasked(made, photos: Path, run, here: Path) -> None:
+    """Nor its report: --overwrite is for them as well."""
+    arguments = [f"--model={made.keras}", "--output=a.tflite", "--precision=float32", f"--verify=folder:{photos}"]
+    for name in ("a.tflite.rejected", "a.tflite.rejected.json"):
+        (here / name).write_bytes(b"precious")
+        code, out, err = run("convert", *arguments, "--max_drop=-1000")
+        assert (code, out) == (2, "") and name in err and "--overwrite" in err and err.count("\n") == 1
+        assert [path.name for path in here.iterdir()] == [name] and (here / name).read_bytes() == b"precious"
+        (here / name).unlink()
+
+
+def test_a_folder_whose_name_is_a_pattern(made, run, here: Path) -> None:
+    """TensorFlow reads brackets and stars in paths as patterns."""
+    folder = here / "a*[x] ?"
+    folder.mkdir()
+    code, _, err = run("convert", f"--model={made.keras}", f"--output={folder}/a.tflite", "--precision=float32")
+    assert code == 0, err
+    assert sorted(path.name for path in folder.iterdir()) == ["a.json", "a.tflite"]
 
 
 def test_a_full_disk(made, here: Path, run, monkeypatch: pytest.MonkeyPatch) -> None:

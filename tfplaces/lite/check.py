@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfplaces.common.files import sha256
 from tfplaces.common.processors import usable_processors
-from tfplaces.datasets import PlaceDataset
+from tfplaces.datasets import Images, PlaceDataset, read_batches
 from tfplaces.describers import KerasDescriber, describe_images
 from tfplaces.describers.litert import LiteRTDescriber, open_interpreter, operators
 from tfplaces.evaluation import Evaluation, check_positives, measure_latency, measure_memory, score
 from tfplaces.models import PlaceNet
 
-# Images that the layers of two files are compared on.
-_LAYER_IMAGES = 8
+
+class UnusableDescriptorError(Exception):
+    """A file describes an image by a descriptor that is not finite, or zero; the message says so of the file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +62,11 @@ def check(
         input_size: (height, width) in pixels; by default the file's.
 
     Raises:
-        ValueError: no query has a positive, or the file cannot be run.
+        UserError: no query has a positive, or the file cannot be run.
+        UnusableDescriptorError: a descriptor of the file is not finite, or zero.
     """
     check_positives(dataset)
-    lite = LiteRTDescriber(path, input_size, threads=usable_processors())
+    lite = _UsableDescriber(path, input_size)
     sides = []
     for name, describer in (("Keras", KerasDescriber(model, lite.input_size)), ("LiteRT", lite)):
         database = describe_images(describer, dataset.database, f"{name}: database")
@@ -78,6 +77,38 @@ def check(
     cosines = np.sum(ours * theirs, axis=1)
     keras, tflite = (score(dataset, *side) for side in sides)
     return Check(dataset.spec, float(np.mean(cosines)), float(np.min(cosines)), keras, tflite)
+
+
+def check_usable(path: str | os.PathLike, images: Images) -> None:
+    """Describes images with a `.tflite` and refuses it where a descriptor is not finite, or zero.
+
+    Raises:
+        UserError: the file cannot be run.
+        UnusableDescriptorError: a descriptor is not finite, or zero.
+    """
+    describer = _UsableDescriber(path)
+    for batch in read_batches(images, describer.input_size):
+        describer.describe(batch)
+
+
+class _UsableDescriber(LiteRTDescriber):
+    """A describer of a `.tflite` that stops at the first descriptor that is not finite, or zero."""
+
+    def __init__(self, path: str | os.PathLike, input_size: tuple[int, int] | None = None):
+        super().__init__(path, input_size, threads=usable_processors())
+
+    def describe(self, images: np.ndarray) -> np.ndarray:
+        """Describes images, as `LiteRTDescriber` does.
+
+        Raises:
+            UnusableDescriptorError: a descriptor is not finite, or zero.
+        """
+        found = super().describe(images)
+        if not np.isfinite(found).all():
+            raise UnusableDescriptorError("describes images by numbers that are not finite")
+        if not found.any(axis=1).all():
+            raise UnusableDescriptorError("describes images by zeros")
+        return found
 
 
 def _normalized(descriptors: np.ndarray) -> np.ndarray:
@@ -93,7 +124,8 @@ def file_report(
         path: the file, under its name.
         precision: that it was converted in.
         kernel_errors: what `convert` returned.
-        checks: of the file; where there are any, latency and memory are measured as well.
+        checks: of the file; where there are any, latency and memory are measured as well, and `drop` is that of the
+            data set that loses most.
     """
     facts: dict[str, Any] = {"file": os.path.basename(path), "sha256": sha256(path), "bytes": os.path.getsize(path)}
     facts["precision"] = precision
@@ -106,111 +138,8 @@ def file_report(
         memory = measure_memory(path)
         facts |= {
             "checks": [check.to_json() for check in checks],
-            "drop": float(np.mean([check.drop for check in checks])),
+            "drop": max(check.drop for check in checks),
             "latency_ms": {str(n): measure_latency([path], threads=n)[0].ms for n in (1, 2)},
             "memory_bytes": None if memory is None else memory.above_runtime,
         }
     return facts
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerError:
-    """The error of an operator's output.
-
-    Attributes:
-        layer: of the Keras model; empty where it is none's.
-        operator: its name.
-        error: ‖difference to the float32 file‖ / ‖float32 file‖.
-        added: what of it this operator adds to its inputs' error, as √(error² − largest input's error²).
-    """
-
-    layer: str
-    operator: str
-    error: float
-    added: float
-
-
-def layer_errors(path: str | os.PathLike, model: PlaceNet, dataset: PlaceDataset, precision: str) -> list[LayerError]:
-    """Compares the output of every operator of integers with that of the float32 form, on some database images.
-
-    What adds most comes first.
-
-    Args:
-        path: a `.tflite`, made from `model` by `convert`.
-        model: the Keras model.
-        dataset: gives the images.
-        precision: of the file.
-    """
-    from tfplaces.lite.converter import float_form
-
-    runner = _Runner(path)
-    batch, height, width, _ = runner.shape
-    dim = runner.descriptor_dim if runner.descriptor_dim != model.descriptor_dim else None
-    chosen = np.linspace(0, len(dataset.database) - 1, min(_LAYER_IMAGES, len(dataset.database))).astype(int)
-    power, noise = defaultdict(float), defaultdict(float)
-    with tempfile.TemporaryDirectory() as folder:
-        reference = _Runner(float_form(model, folder, precision, (batch, height, width, 3), dim))
-        for index in chosen:
-            image = np.repeat(dataset.database.read(index, (height, width))[None], batch, axis=0)
-            theirs = dict(reference.activations(image))
-            for name, ours in runner.activations(image):
-                exact = next((theirs[plain] for plain in _plain(name) if plain in theirs), None)
-                if exact is not None and exact.shape == ours.shape:
-                    power[name] += float(np.sum(np.square(exact, dtype=np.float64)))
-                    noise[name] += float(np.sum(np.square(ours - exact, dtype=np.float64)))
-    share = {name: noise[name] / max(power[name], 1e-30) for name in power}
-    found = []
-    for operator, inputs, output in runner.operators:
-        if output in share:
-            before = max((share.get(name, 0.0) for name in inputs), default=0.0)
-            added = float(np.sqrt(max(share[output] - before, 0.0)))
-            found.append(LayerError(_layer(output, model), operator, float(np.sqrt(share[output])), added))
-    return sorted(found, key=lambda error: -error.added)
-
-
-class _Runner:
-    """A `.tflite` that shows what its operators compute.
-
-    Attributes:
-        shape: of the input.
-        descriptor_dim: of the output.
-        operators: name, names of the inputs and name of the output of each that has integers, in order.
-    """
-
-    def __init__(self, path: str | os.PathLike):
-        self._lite = open_interpreter(os.fspath(path), usable_processors(), keep_tensors=True)
-        self._lite.allocate_tensors()
-        self._details = {detail["index"]: detail for detail in self._lite.get_tensor_details()}
-        (self._input,), (output,) = self._lite.get_input_details(), self._lite.get_output_details()
-        self.shape = tuple(int(n) for n in self._input["shape"])
-        self.descriptor_dim = int(output["shape"][-1])
-        names = {index: detail["name"] for index, detail in self._details.items()}
-        self._outputs = [int(i) for op in self._lite._get_ops_details() for i in op["outputs"] if int(i) in names]
-        self.operators = [
-            (op["op_name"], [names[int(i)] for i in op["inputs"] if int(i) in names], names[int(op["outputs"][0])])
-            for op in self._lite._get_ops_details()
-            if op["op_name"] != "DELEGATE"
-            and np.int8 in (*op["operand_types"], *op["result_types"])
-            and int(op["outputs"][0]) in names
-        ]
-
-    def activations(self, image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and float32 value of every operator's output for an image."""
-        self._lite.set_tensor(self._input["index"], image.astype(self._input["dtype"]))
-        self._lite.invoke()
-        for index in dict.fromkeys(self._outputs):
-            detail = self._details[index]
-            scale, zero = detail["quantization"]
-            values = self._lite.get_tensor(index).astype(np.float32)
-            yield detail["name"], (values - zero) * scale if scale else values
-
-
-def _plain(name: str) -> tuple[str, str]:
-    """Names that a tensor may have had before the quantizer, or TensorFlow's, put its conversions beside it."""
-    return re.sub(r"(_quantized|_dequant)+$", "", name), name.removesuffix("1")
-
-
-def _layer(tensor: str, model: PlaceNet) -> str:
-    """The Keras layer that a tensor is of, empty for none."""
-    named = [layer.name for layer in model.layers if re.search(rf"/{re.escape(layer.name)}(_\d+)?/", f"/{tensor}/")]
-    return max(named, key=len, default="")

@@ -22,8 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfplaces.common.errors import UserError
-from tfplaces.layers import LocalResponseNormalization, l2_normalize
+from tfplaces.layers import l2_normalize
 from tfplaces.models import PlaceNet
 
 # TFLite's LOG_SOFTMAX of 8 bits ends at −16; a cluster whose largest ln a is less than the second has a residual near
@@ -35,17 +34,9 @@ def integer_form(model: PlaceNet) -> Callable[[tf.Tensor], tf.Tensor]:
     """The function of a PlaceNet from images to descriptors, in the form that integers of 8 bits hold best.
 
     Takes float32 `[batch, height, width, 3]` of a known batch and gives float32 `[batch, descriptor_dim]`, whose
-    length is 1, or with no whitening near it.
-
-    Raises:
-        ValueError: the network has a layer without an integer form in TFLite.
+    length is 1, or with no whitening near it. The network may have no layer without an integer form in TFLite, as a
+    local response normalisation is.
     """
-    for layer in model.layers:
-        if isinstance(layer, LocalResponseNormalization):
-            raise UserError(
-                f"full_int8: {layer.name} of {model.config['backbone']}, a local response normalisation, has no "
-                "integer form in TFLite; take mixed_int8, where it is computed in float"
-            )
     backbone = keras.Model(model.inputs[0], model.feature_layer.output)
     netvlad = model.get_layer("netvlad")
     clusters, channels = netvlad.centroids.shape

@@ -128,20 +128,20 @@ def _write(builder: flatbuffers.Builder, value: str | np.ndarray | list | dict) 
         return builder.CreateNumpyVector(value)
     if isinstance(value, list):
         return _vector(builder, [_write(builder, item) for item in value])
-    places = {number: _write(builder, item) for number, item in value.items() if not isinstance(item, int)}
+    positions = {number: _write(builder, item) for number, item in value.items() if not isinstance(item, int)}
     builder.StartObject(max(value, default=-1) + 1)
     for number, item in value.items():
         if isinstance(item, int):
             builder.PrependUint8Slot(number, item, 0)
         else:
-            builder.PrependUOffsetTRelativeSlot(number, places[number], 0)
+            builder.PrependUOffsetTRelativeSlot(number, positions[number], 0)
     return builder.EndObject()
 
 
-def _vector(builder: flatbuffers.Builder, places: list[int]) -> int:
-    builder.StartVector(4, len(places), 4)
-    for place in reversed(places):
-        builder.PrependUOffsetTRelative(place)
+def _vector(builder: flatbuffers.Builder, positions: list[int]) -> int:
+    builder.StartVector(4, len(positions), 4)
+    for position in reversed(positions):
+        builder.PrependUOffsetTRelative(position)
     return builder.EndVector()
 
 

@@ -14,7 +14,9 @@ from tfplaces.datasets import Images, load_dataset
 from tfplaces.describers import LiteRTDescriber
 from tfplaces.describers.keras import KerasDescriber
 from tfplaces.lite import PRECISIONS, convert, converter
-from tfplaces.lite.weights import Model, _round_int4, _unpack_int4, kernel_errors, locate_kernels
+from tfplaces.lite.kernel_locations import kernel_errors, locate_kernels
+from tfplaces.lite.kernel_writing import _round_int4
+from tfplaces.lite.tflite_model import TFLiteModel
 from tfplaces.models import PlaceNet
 from tfplaces.training import initialize_netvlad
 
@@ -66,35 +68,35 @@ def test_every_kernel_is_exactly_the_compressed_one(files, compressed, precision
     path, errors = files[precision]
     assert set(errors) == {kernel.name for kernel in find_kernels(compressed.model)} == set(compressed.shared)
     assert set(errors.values()) == {0.0}
-    places = locate_kernels(compressed.model, files["float32"][0].read_bytes())
-    assert len({place.tensor for place in places}) == len(places)
-    lite, integers = Model(path.read_bytes()), 0
-    for place in places:
-        ours, constant = compressed.shared[place.kernel.name], lite.find(place.tensor)
-        stored = constant.values.transpose(np.argsort(place.axes))
+    locations = locate_kernels(compressed.model, files["float32"][0].read_bytes())
+    assert len({location.tensor for location in locations}) == len(locations)
+    lite, integers = TFLiteModel(path.read_bytes()), 0
+    for location in locations:
+        ours, constant = compressed.shared[location.kernel.name], lite.find(location.tensor)
+        stored = constant.values.transpose(np.argsort(location.axes))
         if constant.values.dtype == np.int8:
             integers += 1
             np.testing.assert_array_equal(stored, ours.levels[ours.indices])
             used = np.any(np.moveaxis(stored, ours.channel_axis, 0).reshape(len(ours.scales), -1), axis=1)
             np.testing.assert_array_equal(constant.scales[used], ours.scales[used])
-            assert np.all(constant.scales > 1e-6) and (place.kernel.name != "conv_pw_1/kernel" or not used[3])
+            assert np.all(constant.scales > 1e-6) and (location.kernel.name != "conv_pw_1/kernel" or not used[3])
         else:
-            np.testing.assert_array_equal(place.sign * stored, ours.weights())
+            np.testing.assert_array_equal(location.sign * stored, ours.weights())
     assert integers == {"float32": 0, "dynamic_int8": 7, "mixed_int8": 6}[precision]
 
 
 def test_biases_are_within_half_a_step(files, compressed) -> None:
     """Of the scale of their 32 bits, which is the input's times the kernel's."""
     path, _ = files["mixed_int8"]
-    lite = Model(path.read_bytes())
+    lite = TFLiteModel(path.read_bytes())
     seen = 0
-    for place in locate_kernels(compressed.model, files["float32"][0].read_bytes()):
-        (inputs,) = lite.users(place.tensor) or ([],)
+    for location in locate_kernels(compressed.model, files["float32"][0].read_bytes()):
+        (inputs,) = lite.users(location.tensor) or ([],)
         if len(inputs) < 3 or lite.constant(inputs[2]).values.dtype != np.int32:
             continue
-        bias, kernel = lite.constant(inputs[2]), lite.find(place.tensor)
+        bias, kernel = lite.constant(inputs[2]), lite.find(location.tensor)
         np.testing.assert_allclose(bias.scales, lite.scale(inputs[0]) * kernel.scales, rtol=1e-6)
-        ours = compressed.model.get_layer(place.kernel.name.split("/")[0]).bias.numpy()
+        ours = compressed.model.get_layer(location.kernel.name.split("/")[0]).bias.numpy()
         assert np.all(np.abs(bias.dequantized() - ours) <= 0.5001 * bias.scales)
         seen += 1
     assert seen == 5  # conv1, two depthwise, two pointwise
@@ -111,7 +113,7 @@ def test_full_int8_holds_all_kernels_exactly_but_the_centroids(files, compressed
     """These are computed with: one scale for all of them. Integers and scales are read without the tool's own proof."""
     path, errors = files["full_int8"]
     assert 0 < errors.pop("netvlad/centroids") < 0.01 and set(errors.values()) == {0.0}
-    data = Model(path.read_bytes())
+    data = TFLiteModel(path.read_bytes())
     constants = [data.find(name) for name in data.names()]
     stored = [c for c in constants if c is not None and c.values.dtype == np.int8]
     for kernel in find_kernels(compressed.model):
@@ -130,14 +132,14 @@ def test_descriptors_are_near_those_of_keras(files, compressed, images: np.ndarr
 
 
 def test_the_proof_finds_a_single_wrong_weight(files, compressed) -> None:
-    places = locate_kernels(compressed.model, files["float32"][0].read_bytes())
+    locations = locate_kernels(compressed.model, files["float32"][0].read_bytes())
     data = bytearray(files["mixed_int8"][0].read_bytes())
-    for place in places:
-        values = Model(data).find(place.tensor).values
+    for location in locations:
+        values = TFLiteModel(data).find(location.tensor).values
         before = values.flat[5]
         values.flat[5] = before + 1
-        errors = kernel_errors(data, places)
-        assert errors.pop(place.kernel.name) > 0 and set(errors.values()) == {0.0}
+        errors = kernel_errors(data, locations)
+        assert errors.pop(location.kernel.name) > 0 and set(errors.values()) == {0.0}
         values.flat[5] = before
 
 
@@ -184,8 +186,3 @@ def test_int4_blocks() -> None:
     plain = np.maximum(np.max(np.abs(blocks), axis=1) / 7, 2.0**-14).astype(np.float16).astype(np.float32)[:, None]
     rounded = np.sum(np.square(np.clip(np.rint(blocks / plain), -7, 7) * plain - blocks), axis=1)
     assert np.all(error <= rounded) and error.sum() < 0.95 * rounded.sum()
-
-
-def test_unpacking_int4() -> None:
-    """Two's complement, the lower four bits first: 0x8F is -1 and then -8."""
-    assert _unpack_int4(np.array([0x8F, 0x70], np.uint8)).tolist() == [-1, -8, 0, 7]

@@ -75,7 +75,7 @@ def converted(model: Callable, town: Images, tmp_path_factory: pytest.TempPathFa
 
 
 CASES = [
-    *(("squeezenet", 0, precision) for precision in PRECISIONS),
+    *(("squeezenet", 0, precision) for precision in PRECISIONS if precision != "mixed_int4"),
     *(("mobilenet_v1", 16, precision) for precision in PRECISIONS),
     ("alexnet", 16, "mixed_int8"),
 ]
@@ -262,7 +262,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(model, town: Images, tmp
     path.write_bytes(b"before")
     with pytest.raises(ValueError, match=r"two\.jpg"):
         convert(model("squeezenet", 0), path, calibration=Unreadable())
-    monkeypatch.setattr(converter_module, "_quantize", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(converter_module, "quantize", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         convert(model("squeezenet", 0), path, calibration=town)
     assert path.read_bytes() == b"before" and os.listdir(tmp_path) == ["a.tflite"]

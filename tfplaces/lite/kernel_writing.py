@@ -1,0 +1,114 @@
+"""Writes kernels into a quantized `.tflite` exactly as they were compressed.
+
+The converter and the quantizer choose their own scales, and so their own integers; those of a network that is
+compressed on the int8 grid are known. They are written over the quantizer's in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfplaces.coding import SharedKernel
+from tfplaces.coding.channels import BLOCK
+from tfplaces.common.errors import UserError
+from tfplaces.lite.kernel_locations import KernelLocation
+from tfplaces.lite.tflite_model import Constant, TFLiteModel
+
+# Largest magnitude that a bias of 32 bits may have: half of what they hold, for what is added to it.
+_BIAS_MAX = 2**30
+# Shares of a block's largest magnitude that int4 weights reach to, to choose from; the least scale that float16 holds.
+_INT4_SHARES, _INT4_LEAST = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7), 2.0**-14
+
+
+def write_exactly(data, floats, locations: Sequence[KernelLocation], shared: Mapping[str, SharedKernel]) -> None:
+    """Writes integers and scales of shared kernels over those of the quantizer, and biases that go with them.
+
+    What the file holds in another form than int8 by channel stays as it is.
+
+    Args:
+        data: the quantized file's bytes, which are changed.
+        floats: those of the float32 file that it was made from, for its biases.
+        locations: where the kernels are, from `locate_kernels`.
+        shared: kernels by name; those that are not on the int8 grid are left out.
+
+    Raises:
+        UserError: a bias that 32 bits do not hold.
+    """
+    lite, original = TFLiteModel(data), TFLiteModel(floats)
+    for location in locations:
+        ours, constant = shared.get(location.kernel.name), location.constant(lite)
+        if ours is None or not ours.on_int8_grid or constant.values.dtype != np.int8:
+            continue
+        if constant.axis != location.axis or constant.scales.shape != ours.scales.shape:
+            continue
+        integers = location.sign * ours.levels.astype(np.int8)
+        constant.values[:] = integers[location.arranged(ours.indices)]
+        scales = _usable_scales(ours.scales, constant)
+        constant.scales[:] = scales
+        users = zip(lite.users(location.tensor), original.users(location.tensor), strict=True)
+        for inputs, before in users:
+            bias = lite.constant(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
+            if bias is None or bias.values.dtype != np.int32:
+                continue
+            steps = lite.scale(inputs[0]) * scales.astype(np.float64)
+            with np.errstate(all="ignore"):
+                counts = np.rint(original.constant(before[2]).values / steps)
+            held = np.abs(counts) <= _BIAS_MAX  # a step that underflows to zero makes NaN, which is not
+            if not np.all(held):
+                channel = int(np.argmin(held))
+                raise UserError(
+                    f"{location.kernel.name}: the weights of channel {channel} are too small beside its bias for "
+                    "integers; prune them"
+                )
+            bias.values[:] = counts
+            bias.scales[:] = steps
+
+
+def write_int4(data, locations: Sequence[KernelLocation]) -> None:
+    """Rounds the kernels that a file holds as int4 in blocks anew: each block with the scale of least squared error.
+
+    The quantizer's scale is the largest magnitude over 7, and zero for a block that was pruned, which no runtime takes.
+
+    Args:
+        data: the quantized file's bytes, which are changed.
+        locations: where the kernels are, from `locate_kernels`.
+    """
+    lite = TFLiteModel(data)
+    for location in locations:
+        if (stored := lite.int4_blocks(location.tensor)) is None:
+            continue
+        pairs, scales = stored
+        weights = location.arranged(location.kernel.variable.numpy())
+        size = weights.size // len(scales)
+        rows = max(1, BLOCK // weights[0].size)
+        for first in range(0, len(weights), rows):
+            blocks = np.ascontiguousarray(weights[first : first + rows]).reshape(-1, size)
+            integers, best = _round_int4(blocks)
+            start = first * weights[0].size // size
+            scales[start : start + len(best)] = best
+            integers = integers.reshape(-1, 2)
+            pairs[start * size // 2 : (start + len(best)) * size // 2] = (integers[:, 0] & 15) | (integers[:, 1] << 4)
+
+
+def _round_int4(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Integers −7 to 7 of float32 `[n, size]`, and the scales float16 `[n]` that go with them."""
+    largest = np.max(np.abs(blocks), axis=1)
+    result, scales = np.zeros(blocks.shape, np.int8), np.ones(len(blocks), np.float16)
+    least = np.full(len(blocks), np.inf, np.float32)
+    for share in _INT4_SHARES:
+        scale = np.maximum(share * largest / 7, _INT4_LEAST).astype(np.float16)
+        steps = scale.astype(np.float32)[:, None]
+        integers = np.clip(np.rint(blocks / steps), -7, 7)
+        errors = np.sum(np.square(integers * steps - blocks), axis=1)
+        better = errors < least
+        result[better], scales[better], least[better] = integers[better], scale[better], errors[better]
+    return result, scales
+
+
+def _usable_scales(scales: np.ndarray, constant: Constant) -> np.ndarray:
+    """The scales, but for channels of zeros, where any will do: theirs is that of a usual channel."""
+    rest = tuple(axis for axis in range(constant.values.ndim) if axis != constant.axis)
+    used = np.any(constant.values, axis=rest)
+    return np.where(used, scales, np.median(scales[used]) if np.any(used) else np.float32(1)).astype(np.float32)

@@ -1,0 +1,82 @@
+"""From the float32 `.tflite` to one of integers, or of float16, by ai-edge-quantizer."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from tfplaces.lite import STATIC
+from tfplaces.models import PlaceNet
+
+# The last layers, by name; what else has weights is the backbone.
+_HEAD = ("image", "preprocessing", "netvlad", "whitening", "descriptor")
+
+
+def quantize(
+    floats: str,
+    result: str,
+    model: PlaceNet,
+    precision: str,
+    ranges: Mapping[str, tuple[float, float]],
+    int8_output: bool,
+) -> None:
+    """Writes the quantized form of a float32 `.tflite`.
+
+    Args:
+        floats: path of the float32 file.
+        result: path of the file to write.
+        model: the network that it was made from, which says what the backbone is.
+        precision: any but `full_int8`, see `convert`.
+        ranges: least and largest value of each activation, by the name of its tensor; for calibrated precisions.
+        int8_output: whether the descriptor is int8 instead of float32.
+    """
+    from ai_edge_quantizer import qtyping, quantizer
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+    every, dense = qtyping.TFLOperationName.ALL_SUPPORTED, qtyping.TFLOperationName.FULLY_CONNECTED
+    with _quiet_quantizer():
+        recipe = quantizer.Quantizer(floats)
+        if precision == "float16":
+            recipe.add_weight_only_config(".*", every, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
+        elif precision == "dynamic_int8":
+            recipe.add_dynamic_config(".*", every, num_bits=8)
+        elif precision in STATIC:
+            recipe.add_static_config(backbone_pattern(model), every, activation_num_bits=8, weight_num_bits=8)
+            bits, blocks = 8, qtyping.QuantGranularity.CHANNELWISE
+            if precision == "mixed_int4":
+                bits, blocks = 4, qtyping.QuantGranularity.BLOCKWISE_32
+            recipe.add_dynamic_config("/whitening", dense, num_bits=bits, granularity=blocks)
+        if int8_output:
+            output = qtyping.TFLOperationName.OUTPUT
+            recipe.add_static_config(".*", output, activation_num_bits=8, weight_num_bits=8)
+        found = {
+            name: {"min": np.full((1, 1), low, np.float32), "max": np.full((1, 1), high, np.float32)}
+            for name, (low, high) in ranges.items()
+        }
+        data = recipe.quantize(found, enable_progress_report=False).quantized_model
+    with open(result, "wb") as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def _quiet_quantizer() -> Iterator[None]:
+    """Hides the quantizer's warnings, and its progress where no person is watching."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        if not sys.stderr.isatty():
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        yield
+
+
+def backbone_pattern(model: PlaceNet) -> str:
+    """A regular expression for the names that TFLite gives the outputs of the backbone's operators."""
+    names = sorted({re.escape(layer.name) for layer in model.layers if layer.name not in _HEAD})
+    # A grouped convolution that no activation is fused with loses the name of its layer.
+    return f"/({'|'.join(names)})(_\\d+)?/|^convolution\\d*;?$"

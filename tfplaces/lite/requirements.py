@@ -1,0 +1,93 @@
+"""What a network, and the wishes of who converts it, have to fulfil: checked before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import keras
+import numpy as np
+
+from tfplaces.common.errors import UserError
+from tfplaces.common.keras_private import flat_layers
+from tfplaces.datasets import Images
+from tfplaces.layers import LocalResponseNormalization
+from tfplaces.lite import PRECISIONS, STATIC
+from tfplaces.models import PlaceNet
+from tfplaces.models.summary import summarize
+
+# Inputs of the whitening that share a scale in mixed_int4, and the largest number that float16 holds.
+_INT4_BLOCK, _FLOAT16_MAX = 32, 65504.0
+
+
+def check_requirements(
+    model: PlaceNet,
+    precision: str,
+    *,
+    calibration: Sequence[Images] = (),
+    input_size: tuple[int, int] | Literal["any"] | None = None,
+    int8_output: bool = False,
+    descriptor_dim: int | None = None,
+) -> None:
+    """Refuses what cannot be converted; the arguments are those of `convert`.
+
+    Raises:
+        UserError: the message says what cannot be had, and what can instead.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision={precision}: one of {', '.join(PRECISIONS)}")
+    if (precision in STATIC or int8_output) and not sum(map(len, calibration)):
+        what = precision if precision in STATIC else "an int8 output"
+        raise UserError(f"{what} needs images to calibrate on: name some, or choose another precision")
+    if precision == "full_int8" and input_size == "any":
+        raise UserError("full_int8 is of one input size: its scales are those of so many local features")
+    whitening = model.config["whitening"]
+    if descriptor_dim is not None and not 1 <= descriptor_dim <= whitening:
+        has = f"a whitening to {whitening} dimensions" if whitening else "no whitening"
+        raise UserError(f"descriptor_dim={descriptor_dim}: the network has {has}, of which the first can be kept")
+    if precision == "mixed_int4":
+        _check_int4(model)
+    if precision == "full_int8":
+        _check_integer_form(model)
+    summarize(model, model.input_size if input_size in (None, "any") else input_size)  # refuses one too small
+    check_weights(model, _FLOAT16_MAX if precision == "float16" else float(np.finfo(np.float32).max))
+
+
+def check_weights(model: keras.Model, largest: float = float(np.finfo(np.float32).max)) -> None:
+    """Refuses a network with weights that are not finite, or larger in magnitude than a precision holds.
+
+    Raises:
+        UserError: the message names the first such weight.
+    """
+    for variable in model.weights:
+        values = np.asarray(variable.numpy(), np.float32)
+        if not np.isfinite(values).all():
+            raise UserError(f"{variable.path}: weights that are not finite; the network is broken: train it again")
+        if values.size and np.max(np.abs(values)) > largest:
+            raise UserError(
+                f"{variable.path}: a weight of {np.max(np.abs(values)):.3g}, more than the {largest:g} that float16 "
+                "holds; choose another precision"
+            )
+
+
+def _check_int4(model: PlaceNet) -> None:
+    if not model.config["whitening"]:
+        raise UserError(
+            "mixed_int4 is mixed_int8 with a whitening of int4 weights, and this network has no whitening: choose "
+            "mixed_int8"
+        )
+    inputs = model.get_layer("whitening").kernel.shape[0]
+    if inputs % _INT4_BLOCK:
+        raise UserError(
+            f"mixed_int4 has a scale for each {_INT4_BLOCK} inputs of the whitening, which has {inputs}, no multiple "
+            "of that: choose mixed_int8"
+        )
+
+
+def _check_integer_form(model: PlaceNet) -> None:
+    for layer in flat_layers(model):
+        if isinstance(layer, LocalResponseNormalization):
+            raise UserError(
+                f"full_int8: {layer.name} of {model.config['backbone']}, a local response normalisation, has no "
+                "integer form in TFLite; take mixed_int8, where it is computed in float"
+            )
