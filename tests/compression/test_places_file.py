@@ -24,7 +24,7 @@ FIRST = "conv1/kernel"
 
 def test_weights_and_descriptors_are_identical(compressed: Compressed, places_file: Path) -> None:
     loaded = load_places(places_file)
-    assert loaded.get_config() == compressed.model.get_config()
+    assert loaded.description == compressed.model.description
     for ours, theirs in zip(loaded.weights, compressed.model.weights, strict=True):
         assert ours.path == theirs.path
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
@@ -60,6 +60,35 @@ def test_the_header_and_the_size(compressed: Compressed, places_file: Path) -> N
     # Half of the weights are zero, the others have 31 levels: 1 + 0.5 · log2(31) = 3.5 bits at most a weight; biases,
     # levels, scales and the header take the rest.
     assert places_file.stat().st_size < 5 / 8 * compressed.model.count_params()
+
+
+def test_a_network_that_has_diverged_is_not_saved(compressed: Compressed, tmp_path: Path) -> None:
+    model = PlaceNet.from_config(compressed.model.get_config())
+    model.set_weights(compressed.model.get_weights())
+    model.get_layer("conv1").bias.assign(np.full(96, np.nan))
+    with pytest.raises(ValueError, match=r"a\.places: not written: conv1/bias is not finite"):
+        save_places(tmp_path / "a.places", dataclasses.replace(compressed, model=model))
+    broken = dataclasses.replace(compressed.shared[FIRST], scales=np.full(96, np.inf, np.float32))
+    with pytest.raises(ValueError, match=r"a\.places: not written: conv1/kernel is not finite"):
+        save_places(tmp_path / "a.places", dataclasses.replace(compressed, shared={FIRST: broken}))
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_float16"])
+def test_weights_of_half_precision_are_kept_exactly_as_float32(policy: str, tmp_path: Path) -> None:
+    """The file describes images as before; precision and frozen layers are not in it."""
+    model = PlaceNet("alexnet", cut="pool1", clusters=2, input_size=(48, 64), dtype=policy, frozen=["conv1"])
+    save_places(tmp_path / "a.places", Compressed(model, {}, {}))
+    loaded = load_places(tmp_path / "a.places")
+    assert loaded.get_config() == {**model.description, "trainable": True, "dtype": "float32", "frozen": ()}
+    for ours, theirs in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), np.asarray(theirs.numpy(), np.float32))
+
+
+def test_weights_of_float64_are_not_rounded_in_silence(tmp_path: Path) -> None:
+    model = PlaceNet("alexnet", cut="pool1", clusters=2, input_size=(48, 64), dtype="float64")
+    with pytest.raises(ValueError, match=r"a\.places: not written: conv1/kernel is float64"):
+        save_places(tmp_path / "a.places", Compressed(model, {}, {}))
 
 
 def test_other_models_are_not_saved(tmp_path: Path) -> None:
@@ -152,6 +181,7 @@ HOSTILE: dict[str, Change] = {
     "input_size text": set_config(input_size=["a", "b"]),
     "input_size lists": set_config(input_size=[[48], [64]]),
     "input_size huge": set_config(input_size=[48, 2**40]),
+    "input_size of 67 million pixels": set_config(input_size=[8192, 8192]),
     "input_size floats": set_config(input_size=[48.0, 64.0]),
     "input_size tiny": set_config(input_size=[1, 1]),
     "input_size null": set_config(input_size=None),

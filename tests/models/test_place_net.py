@@ -1,5 +1,6 @@
 """PlaceNet: what it is configured to be, and that it stays so when saved."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -33,7 +34,8 @@ def test_is_what_was_asked_for(model: PlaceNet) -> None:
     assert model.feature_layer.name == "fire3"
     assert model.feature_layer.output.shape[-1] == 128
     assert model.get_layer("netvlad").use_bias
-    assert model.get_config() == {"backbone": "squeezenet", "name": "place_net", **OPTIONS}
+    assert model.description == {"backbone": "squeezenet", "name": "place_net", **OPTIONS}
+    assert model.get_config() == {**model.description, "trainable": True, "dtype": "float32", "frozen": ()}
 
 
 def test_preprocessing(model: PlaceNet) -> None:
@@ -80,6 +82,46 @@ def test_round_trips_through_a_file(model: PlaceNet, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded(IMAGES), model(IMAGES), atol=1e-6)
 
 
+def test_frozen_layers_stay_frozen_in_a_file_and_in_a_copy(tmp_path: Path) -> None:
+    model = PlaceNet("squeezenet", **OPTIONS)
+    model.get_layer("conv1").trainable = model.get_layer("netvlad").trainable = False
+    model.save(tmp_path / "model.keras")
+    for copy in (load_model(tmp_path / "model.keras"), PlaceNet(**model.get_config())):
+        assert copy.get_config()["frozen"] == ("conv1", "netvlad") and copy.trainable
+        assert [v.path for v in copy.trainable_variables] == [v.path for v in model.trainable_variables]
+    model.trainable = False
+    model.save(tmp_path / "frozen.keras")
+    frozen = load_model(tmp_path / "frozen.keras")
+    assert not frozen.trainable and not frozen.trainable_variables
+
+
+@pytest.fixture
+def global_policy() -> Iterator[None]:
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "float64"])
+def test_a_file_keeps_its_policy_whatever_the_global_one(policy: str, tmp_path: Path, global_policy: None) -> None:
+    keras.config.set_dtype_policy(policy)
+    model = PlaceNet("squeezenet", **OPTIONS)
+    model.save(tmp_path / "model.keras")
+    keras.config.set_dtype_policy("mixed_float16")
+    loaded = load_model(tmp_path / "model.keras")
+    assert keras.config.dtype_policy().name == "mixed_float16"
+    assert {layer.dtype_policy.name for layer in loaded.layers if layer.weights} == {policy}
+    np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
+
+
+def test_channels_first_is_refused_in_one_line() -> None:
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match=r"channels_first, .* need channels_last: keras"):
+            PlaceNet("squeezenet")
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
 def test_is_the_end_of_a_users_model(model: PlaceNet) -> None:
     """It is an ordinary functional model: parts of it can be taken, and it can be part of another."""
     features = keras.Model(model.inputs[0], model.feature_layer.output)
@@ -99,6 +141,11 @@ def test_is_the_end_of_a_users_model(model: PlaceNet) -> None:
         ("squeezenet", {"cut": "fire99"}, "squeezenet has no layer 'fire99'; there are .*fire9"),
         ("squeezenet", {"cut": "preprocessing"}, "no layer 'preprocessing'"),
         ("squeezenet", {"clusters": 0}, "clusters=0"),
+        ("squeezenet", {"clusters": 2_000_000}, "clusters=2000000"),
+        ("squeezenet", {"whitening": 65_537}, "whitening=65537"),
+        ("squeezenet", {"input_size": (8192, 8192)}, r"input_size=\(8192, 8192\): .* 4,194,304 pixels"),
+        ("squeezenet", {"input_size": (8193, 64)}, r"input_size=\(8193, 64\)"),
+        ("squeezenet", {"frozen": ["conv99"]}, "frozen layer 'conv99'"),
         ("squeezenet", {"whitening": -1}, "whitening=-1"),
         ("squeezenet", {"whitening_power": 0.6}, "power=0.6 of a whitening"),
         ("squeezenet", {"input_size": (224,)}, r"input_size=\(224,\)"),

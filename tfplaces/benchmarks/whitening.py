@@ -74,11 +74,12 @@ def _row(
     dimensions: int, power: float | None, found: dict[str, Evaluation], plain: dict[str, Evaluation] | None = None
 ) -> dict:
     maps = {spec: evaluation.map for spec, evaluation in found.items()}
-    row = {"dimensions": dimensions, "power": power, "map": maps, "mean": float(np.mean(list(maps.values())))}
+    mean = float(np.mean(list(maps.values())))
+    row = {"dimensions": dimensions, "power": power, "map": maps, "mean": mean}
     if plain is None:
         return {**row, "gain": None, "gain_interval": None}
+    gain = mean - float(np.mean([evaluation.map for evaluation in plain.values()]))
     precisions, bases = ([e.average_precisions for e in each.values()] for each in (found, plain))
-    gain = row["mean"] - float(np.mean([evaluation.map for evaluation in plain.values()]))
     return {**row, "gain": gain, "gain_interval": list(mean_drop_interval(precisions, bases))}
 
 

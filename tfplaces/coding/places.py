@@ -22,9 +22,11 @@ from tfplaces.coding.container import MAX_BYTES, read
 from tfplaces.coding.shared_kernel import SharedKernel
 from tfplaces.common.errors import UserError
 
-# Beyond these a description is damaged or hostile.
-_MAX_UNITS = 65_536
-_MAX_PIXELS = 8192
+# The largest network that there is: clusters or dimensions, height or width, and pixels of an image. VGG16 takes 256
+# bytes a pixel for each of its first layers, so an image of the most pixels takes it 2 to 3 GB.
+MAX_UNITS = 65_536
+MAX_SIDE = 8192
+MAX_PIXELS = 2**22
 # What TensorFlow takes as a name's scope, or the network is built and does not run.
 _NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.>-]{0,63}")
 
@@ -163,15 +165,15 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
-# What `PlaceNet.get_config` gives: for each argument what it has to be, and the test.
+# What `PlaceNet.description` gives: for each argument what it has to be, and the test.
 _CONFIG = {
     "backbone": ("the name of a backbone", _is_name),
-    "clusters": (f"a whole number from 1 to {_MAX_UNITS}", lambda v: _is_whole(v, 1, _MAX_UNITS)),
-    "whitening": (f"a whole number from 0 to {_MAX_UNITS}", lambda v: _is_whole(v, 0, _MAX_UNITS)),
+    "clusters": (f"a whole number from 1 to {MAX_UNITS}", lambda v: _is_whole(v, 1, MAX_UNITS)),
+    "whitening": (f"a whole number from 0 to {MAX_UNITS}", lambda v: _is_whole(v, 0, MAX_UNITS)),
     "whitening_power": ("a number from 0 to 0.5", lambda v: _is_number(v) and 0 <= v <= 0.5),
     "input_size": (
-        f"height and width from 1 to {_MAX_PIXELS}",
-        lambda v: _is_list(v, 2) and all(_is_whole(size, 1, _MAX_PIXELS) for size in v),
+        f"height and width from 1 to {MAX_SIDE}, of {MAX_PIXELS:,} pixels at most",
+        lambda v: _is_list(v, 2) and all(_is_whole(size, 1, MAX_SIDE) for size in v) and v[0] * v[1] <= MAX_PIXELS,
     ),
     "cut": ("the name of a layer", _is_name),
     "scale": ("a number", _is_number),

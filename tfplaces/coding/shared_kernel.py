@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfplaces.coding.channels import channel_view, row_blocks
+from tfplaces.coding.channels import ChannelAxis, channel_view, row_blocks
 
 # Levels on the int8 grid are whole numbers from -127 to 127.
 GRID_MAX = 127
@@ -20,13 +20,13 @@ class SharedKernel:
         levels: float32 `[n]`, ascending, zero among them, n at most 256; on the int8 grid whole numbers −127 to 127.
         indices: uint8 of the kernel's shape.
         scales: float32 `[channels]`, positive.
-        channel_axis: the axis of the kernel that scales go along.
+        channel_axis: the axis of the kernel that scales go along, or the neighbouring axes that count them together.
     """
 
     levels: np.ndarray
     indices: np.ndarray
     scales: np.ndarray
-    channel_axis: int
+    channel_axis: ChannelAxis
 
     @property
     def zero(self) -> int:

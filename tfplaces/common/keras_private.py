@@ -17,6 +17,11 @@ def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return model._flatten_layers()
 
 
+def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that a layer or a model holds itself, without those inside them, each once, in its order."""
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
 def own_trainable_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
     """The variables that a layer made itself, without those of layers inside, and that it means to train.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import keras
 import numpy as np
 
 from tfplaces import coding
@@ -20,25 +21,32 @@ def save_places(path: str | os.PathLike, compressed: Compressed) -> int:
 
     Args:
         path: the `.places` file to make or replace.
-        compressed: from `compress`; its model is a PlaceNet.
+        compressed: from `compress`; its model is a PlaceNet. The file holds what describes images: weights in float32,
+            of half precision without loss. Which layers are frozen and the dtype policy are not in it.
 
     Returns:
         bytes of the file.
+
+    Raises:
+        UserError: the model is no PlaceNet, or has weights that are not finite or that float32 does not hold; nothing
+            is then written.
     """
     model = compressed.model
     if not isinstance(model, PlaceNet):
         raise UserError(f"a .places file holds a PlaceNet, not a {type(model).__name__}")
-    check_config(os.fspath(path), model.get_config())
+    name = os.fspath(path)
+    check_config(name, model.description)
     tensors = {}
-    for variable in model.weights:
-        name = variable.path
-        if name in compressed.shared:
-            shared = compressed.shared[name]
-            tensors |= zip(parts(name), (_narrowed(shared.levels), shared.indices, shared.scales), strict=True)
-        else:
-            tensors[name] = variable.numpy()
+    for weight, variable in _weights(model).items():
+        shared = compressed.shared.get(weight)
+        if shared is None:
+            tensors[weight] = _as_float32(variable, f"{name}: not written: {weight}")
+            continue
+        if not (np.all(np.isfinite(shared.levels)) and np.all(np.isfinite(shared.scales))):
+            raise UserError(f"{name}: not written: {weight} is not finite, the network has diverged")
+        tensors |= zip(parts(weight), (_narrowed(shared.levels), shared.indices, shared.scales), strict=True)
     header = {
-        "place_net": model.get_config(),
+        "place_net": model.description,
         "kernels": {name: shared.channel_axis for name, shared in compressed.shared.items()},
         "provenance": {"tfplaces": __version__, **compressed.provenance},
     }
@@ -53,7 +61,7 @@ def load_places(path: str | os.PathLike, max_bytes: int = coding.MAX_BYTES) -> P
         max_bytes: as in `load_compressed`.
 
     Raises:
-        ValueError: the file is damaged, too large or not a `.places` file.
+        UserError: the file is damaged, too large or not a `.places` file.
     """
     return load_compressed(path, max_bytes).model
 
@@ -68,7 +76,7 @@ def load_compressed(path: str | os.PathLike, max_bytes: int = coding.MAX_BYTES) 
             largest kernel as float32 (VGG16 + NetVLAD64 + 4096: 0.75 GB counted, 3.5 GB at the peak).
 
     Raises:
-        ValueError: the file is damaged, too large or not a `.places` file.
+        UserError: the file is damaged, too large or not a `.places` file.
     """
     with PlacesFile(path, max_bytes) as file:
         _check_weights(file, outline(_build, file))
@@ -80,14 +88,27 @@ def load_compressed(path: str | os.PathLike, max_bytes: int = coding.MAX_BYTES) 
             )
         model = _build(file)
         shared = {}
-        for variable in model.weights:
-            name = variable.path
+        for name, variable in _weights(model).items():
             if name in file.axes:
                 shared[name] = file.shared_kernel(name)
                 variable.assign(shared[name].weights())
             else:
                 variable.assign(file.floats(name))
         return Compressed(model, shared, file.provenance)
+
+
+def _weights(model: PlaceNet) -> dict[str, keras.Variable]:
+    """The weights of a PlaceNet by their names in the file, `LAYER/VARIABLE`, which are the kernels' as well."""
+    return {f"{layer.name}/{variable.name}": variable for layer in model.layers for variable in layer.weights}
+
+
+def _as_float32(variable: keras.Variable, what: str) -> np.ndarray:
+    if keras.backend.standardize_dtype(variable.dtype) == "float64":
+        raise UserError(f"{what} is float64, and a .places file holds float32")
+    values = np.asarray(variable.numpy()).astype(np.float32)
+    if not np.all(np.isfinite(values)):
+        raise UserError(f"{what} is not finite, the network has diverged")
+    return values
 
 
 def _narrowed(levels: np.ndarray) -> np.ndarray:
@@ -105,7 +126,7 @@ def _build(file: PlacesFile) -> PlaceNet:
 
 def _check_weights(file: PlacesFile, outline: PlaceNet) -> None:
     """Refuses a file whose weights are not those of the network that its header describes."""
-    expected = {variable.path: tuple(variable.shape) for variable in outline.weights}
+    expected = {name: tuple(variable.shape) for name, variable in _weights(outline).items()}
     kernels = {kernel.name: kernel for kernel in find_kernels(outline)}
     for name, axis in file.axes.items():
         if name not in kernels:

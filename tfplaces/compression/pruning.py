@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfplaces.coding.channels import channel_rms, channel_view, row_blocks
+from tfplaces.coding.channels import ChannelAxis, channel_rms, channel_view, row_blocks
 from tfplaces.common.errors import UserError
-from tfplaces.compression.kernels import find_kernels, select_kernels, value_for
+from tfplaces.compression.kernels import Kernel, find_kernels, select_kernels, value_for
 
 # step -> (should prune at this step, threshold or sparsity), as TF-MOT's PolynomialDecay and ConstantSparsity.
 Schedule = Callable[[int], tuple[bool, float]]
@@ -32,6 +32,7 @@ def prune_model(
     sparsity_for: Mapping[str, float] | None = None,
     scope: str = "global",
     layers: str = "*",
+    kernels: Sequence[Kernel] | None = None,
 ) -> None:
     """Zeroes the smallest weights of a model's kernels, in place.
 
@@ -49,10 +50,11 @@ def prune_model(
         sparsity_for: where the scope is layer, the share of some layers, by shell globs, see `value_for`.
         scope: global or layer.
         layers: globs of the layers to prune, see `select_kernels`.
+        kernels: all kernels of the model, where `find_kernels` has found them before.
 
     Raises:
         EmptyKernelError: nothing would survive in some kernel; the model is then as it was.
-        ValueError: neither or both of threshold and sparsity, or a number out of range.
+        UserError: neither or both of threshold and sparsity, a number out of range, or a kernel that is not float32.
     """
     if (threshold is None) == (sparsity is None):
         raise UserError("give a threshold or a sparsity")
@@ -65,7 +67,7 @@ def prune_model(
         raise UserError(f"scope {scope!r}: {' or '.join(SCOPES)}")
     if sparsity_for and scope != "layer":
         raise UserError("sparsities of single layers need the scope layer")
-    kernels = select_kernels(find_kernels(model), layers)
+    kernels = select_kernels(find_kernels(model) if kernels is None else kernels, layers)
     scores = [_Scores(k.variable.numpy(), k.channel_axis, relative=sparsity is not None) for k in kernels]
     if sparsity is None:
         limits = [np.float32(threshold)] * len(scores)
@@ -97,7 +99,7 @@ def prune_model(
 class _Scores:
     """The magnitudes of a kernel by which it is pruned, in blocks."""
 
-    def __init__(self, weights: np.ndarray, channel_axis: int, relative: bool):
+    def __init__(self, weights: np.ndarray, channel_axis: ChannelAxis, relative: bool):
         self.weights = weights
         self._view = channel_view(weights, channel_axis)
         self._factors = np.ones(1, np.float32)
@@ -150,7 +152,7 @@ def _lamp_counts(kernels: Sequence[_Scores], count: int) -> list[int]:
     return np.bincount(owners, taken, minlength=len(kernels)).astype(np.int64).tolist()
 
 
-def prune_weights(weights: np.ndarray, channel_axis: int, sparsity: float) -> None:
+def prune_weights(weights: np.ndarray, channel_axis: ChannelAxis, sparsity: float) -> None:
     """Zeroes a share of a kernel's weights in place, those of least magnitude relative to their channel's RMS."""
     scores, count = _Scores(weights, channel_axis, relative=True), round(sparsity * weights.size)
     scores.zero_below(magnitude_quantile(scores.blocks, count), count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfplaces.coding.channels import channel_rms, channel_view, row_blocks
+from tfplaces.coding.channels import ChannelAxis, channel_rms, channel_view, row_blocks
 from tfplaces.coding.shared_kernel import GRID_MAX, SharedKernel
 from tfplaces.common.errors import UserError
 from tfplaces.compression.kmeans import kmeans_1d
@@ -17,7 +17,7 @@ _SAMPLE = 2**20
 _TINY = np.finfo(np.float32).tiny
 
 
-def share(weights: np.ndarray, channel_axis: int, bits: int, grid: str = "int8") -> SharedKernel:
+def share(weights: np.ndarray, channel_axis: ChannelAxis, bits: int, grid: str = "int8") -> SharedKernel:
     """Shares a kernel's weights among at most 2^bits levels by k-means; zeros stay zero.
 
     Levels go with a scale per output channel: where batch norm was folded in, channels differ too much for common
@@ -26,7 +26,7 @@ def share(weights: np.ndarray, channel_axis: int, bits: int, grid: str = "int8")
 
     Args:
         weights: float32 of any shape.
-        channel_axis: axis of the output channels.
+        channel_axis: axis of the output channels, or the neighbouring axes that count them together.
         bits: 2 to 8.
         grid: int8 puts the levels on whole numbers from −127 to 127, as an int8 TFLite holds them, at most 255; none
             leaves them free.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from tfplaces.common.errors import UserError
-from tfplaces.layers.normalization import l2_normalize
+from tfplaces.layers.normalization import l2_normalize, wide_dtype
 
 # Factor on the published α for a network that is used as it is assembled; the published rule, where the second-nearest
 # cluster still weighs 1 % of the nearest in the mean, is for one that will be trained. Both by measurement, see
@@ -28,43 +30,52 @@ class NetVLAD(keras.layers.Layer):
     each V[k] is L2-normalised (intra-normalisation) and so is the whole. The residual is never formed for single
     features: GPU delegates of phones stop at four dimensions.
 
-    Input: `[batch, height, width, channels]`. Output: `[batch, clusters · channels]`, cluster-major
-    (index = d + channels · k), of unit length.
+    Input: `[batch, height, width, channels]`, whatever Keras's image data format is. Output:
+    `[batch, clusters · channels]`, cluster-major (index = d + channels · k), of unit length. The layer computes and
+    gives float32 under every dtype policy but float64: float16 holds neither the squares of large features nor those
+    of the shortest residuals.
 
     Args:
         clusters: number of clusters, K.
         use_bias: a bias in the assignment, as MatConvNet's `layerVLADv2` has (2αc·x − α‖c‖²).
+
+    Raises:
+        UserError: fewer than one cluster, or, when it is built, an unknown number of channels.
     """
 
-    def __init__(self, clusters: int = 64, use_bias: bool = False, **kwargs):
+    def __init__(self, clusters: int = 64, use_bias: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         if clusters < 1:
             raise UserError(f"NetVLAD: clusters={clusters}, must be at least 1")
         self.clusters = clusters
         self.use_bias = use_bias
+        self.autocast = False
 
     def build(self, input_shape):
         channels = input_shape[-1]
         if channels is None:
             raise UserError("NetVLAD: the number of channels of its input must be known")
-        self.assignment = self.add_weight(
-            name="assignment", shape=(1, 1, channels, self.clusters), initializer="glorot_uniform"
-        )
-        self.bias = self.add_weight(name="bias", shape=(self.clusters,), initializer="zeros") if self.use_bias else None
-        self.centroids = self.add_weight(
-            name="centroids", shape=(self.clusters, channels), initializer=keras.initializers.RandomNormal(0.05)
-        )
+
+        def weight(name, shape, initializer):
+            # A mixed policy would round it to half precision on its way into `call`.
+            return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False)
+
+        self.assignment = weight("assignment", (1, 1, channels, self.clusters), "glorot_uniform")
+        self.bias = weight("bias", (self.clusters,), "zeros") if self.use_bias else None
+        self.centroids = weight("centroids", (self.clusters, channels), keras.initializers.RandomNormal(0.05))
 
     def call(self, inputs):
         channels = inputs.shape[-1]
-        x = l2_normalize(inputs)
-        logits = ops.conv(x, self.assignment, padding="valid")
+        dtype = wide_dtype(self)
+        assignment, centroids = ops.cast(self.assignment, dtype), ops.cast(self.centroids, dtype)
+        x = l2_normalize(ops.cast(inputs, dtype))
+        logits = ops.conv(x, assignment, padding="valid", data_format="channels_last")
         if self.use_bias:
-            logits = logits + self.bias
+            logits = logits + ops.cast(self.bias, dtype)
         batch = ops.shape(x)[0]
         a = ops.reshape(ops.softmax(logits, axis=-1), (batch, -1, self.clusters))  # [batch, n, K]
         x = ops.reshape(x, (batch, -1, channels))  # [batch, n, D]
-        v = tf.matmul(a, x, transpose_a=True) + (-self.centroids) * ops.expand_dims(ops.sum(a, axis=1), -1)
+        v = tf.matmul(a, x, transpose_a=True) + (-centroids) * ops.expand_dims(ops.sum(a, axis=1), -1)
         v = ops.reshape(l2_normalize(v), (batch, self.clusters * channels))
         return l2_normalize(v)
 
@@ -77,10 +88,10 @@ class NetVLAD(keras.layers.Layer):
         Args:
             features: float `[n, channels]`, local features as they enter the layer, n >= clusters.
             sharpness: factor on the published α; a larger one assigns harder.
-            seed: of the k-means.
+            seed: seed of the k-means.
 
         Raises:
-            ValueError: too few features or the wrong number of channels.
+            UserError: too few features or the wrong number of channels.
         """
         from sklearn.cluster import KMeans
 
@@ -103,6 +114,9 @@ class NetVLAD(keras.layers.Layer):
         self.assignment.assign((alpha * directions.T)[None, None])
         if self.use_bias:
             self.bias.assign(np.zeros(self.clusters))
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), wide_dtype(self))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.clusters * input_shape[-1])

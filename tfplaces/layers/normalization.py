@@ -1,6 +1,12 @@
-"""Normalisations of NetVLAD networks: L2, and AlexNet's local response normalisation."""
+"""Normalisations of NetVLAD networks: L2, and AlexNet's local response normalisation.
+
+All of them compute in float32 or finer whatever the dtype policy, as BatchNormalization and LayerNormalization of Keras
+do: in float16 the square of 300 is infinite, and the square of 1e-4 is zero.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,12 +15,27 @@ from keras import ops
 from tfplaces.common.errors import UserError
 
 
-def l2_normalize(x, axis: int = -1):
-    """x / max(‖x‖, 1e-6): what L2_NORMALIZATION of TFLite computes, to which the converter fuses it.
+def at_least_float32(x: Any) -> Any:
+    """A tensor as it is if it is float32 or float64, else as float32."""
+    x = ops.convert_to_tensor(x)
+    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
-    The published networks have x / sqrt(‖x‖² + 1e-12), which is the same but for vectors as short as 1e-6. NetVLAD has
-    such residuals, of clusters that hardly any feature belongs to, so both sides must agree about them.
+
+def l2_normalize(x: Any, axis: int = -1) -> Any:
+    """Scales vectors to unit length: x / max(‖x‖, 1e-6), which is what L2_NORMALIZATION of TFLite computes.
+
+    The converter fuses this expression to that operator. The published networks have x / sqrt(‖x‖² + 1e-12), which is
+    the same but for vectors as short as 1e-6. NetVLAD has such residuals, of clusters that hardly any feature belongs
+    to, so both sides must agree about them.
+
+    Args:
+        x: float tensor of any shape and precision.
+        axis: the axis of the vectors.
+
+    Returns:
+        a tensor of the same shape; float64 if x is, else float32, also for x of half precision.
     """
+    x = at_least_float32(x)
     return x / ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), 1e-12))
 
 
@@ -23,18 +44,23 @@ class L2Normalization(keras.layers.Layer):
     """Scales vectors to unit length: x / max(‖x‖, 1e-6).
 
     Over the last axis of `[batch, clusters, channels]` it is the intra-normalisation of VLAD (Arandjelović and
-    Zisserman, All about VLAD, 2013).
+    Zisserman, All about VLAD, 2013). It computes and gives float32 under every dtype policy but float64, as the end of
+    a network should, which descriptors are.
 
     Args:
         axis: the axis of the vectors.
     """
 
-    def __init__(self, axis: int = -1, **kwargs):
+    def __init__(self, axis: int = -1, **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = axis
+        self.autocast = False  # the policy's float16 would overflow before this layer is asked
 
     def call(self, inputs):
-        return l2_normalize(inputs, self.axis)
+        return l2_normalize(ops.cast(inputs, wide_dtype(self)), self.axis)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), wide_dtype(self))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -43,11 +69,17 @@ class L2Normalization(keras.layers.Layer):
         return {**super().get_config(), "axis": self.axis}
 
 
+def wide_dtype(layer: keras.layers.Layer) -> str:
+    """What a layer computes in that needs float32: its policy's compute dtype if that is float32 or finer."""
+    return keras.backend.result_type(layer.compute_dtype, "float32")
+
+
 @keras.saving.register_keras_serializable(package="tfplaces")
 class LocalResponseNormalization(keras.layers.Layer):
     """Local response normalisation across channels, as Caffe defines it: x / (k + alpha/size · Σ x²)^beta.
 
-    The sum runs over `size` neighbouring channels. MatConvNet and TensorFlow do not divide alpha by the size.
+    The sum runs over `size` neighbouring channels of `[batch, height, width, channels]`. MatConvNet and TensorFlow do
+    not divide alpha by the size. It computes in float32, whatever the dtype policy, and gives what the policy says.
 
     Args:
         size: number of channels in the sum, odd.
@@ -56,16 +88,22 @@ class LocalResponseNormalization(keras.layers.Layer):
         k: added before the exponent.
     """
 
-    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, **kwargs):
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
         if size < 1 or size % 2 == 0:
             raise UserError(f"LocalResponseNormalization: size={size}, must be odd and positive")
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        self.autocast = False
 
     def call(self, inputs):
-        return tf.nn.local_response_normalization(
-            inputs, depth_radius=self.size // 2, bias=self.k, alpha=self.alpha / self.size, beta=self.beta
+        normalized = tf.nn.local_response_normalization(
+            ops.cast(inputs, "float32"),  # TensorFlow has no float64 here
+            depth_radius=self.size // 2,
+            bias=self.k,
+            alpha=self.alpha / self.size,
+            beta=self.beta,
         )
+        return ops.cast(normalized, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape

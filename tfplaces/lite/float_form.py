@@ -33,7 +33,7 @@ def float32_network(model: PlaceNet) -> PlaceNet:
         (layer.compute_dtype, layer.variable_dtype) == ("float32", "float32") for layer in layers
     ):
         return model
-    copy = _build(model.config)
+    copy = PlaceNet(**model.config, dtype="float32")
     if [w.shape for w in copy.weights] != [w.shape for w in model.weights]:
         raise UserError(
             "the network's weights are not those of a PlaceNet of its configuration, as after Keras's own "
@@ -54,7 +54,7 @@ def truncate(
         shared: how its kernels are shared, by name.
         dim: dimensions to keep.
     """
-    shorter = _build({**model.config, "whitening": dim})
+    shorter = PlaceNet(**{**model.config, "whitening": dim}, dtype="float32")
     for ours, theirs in zip(shorter.weights, model.weights, strict=True):
         ours.assign(theirs.numpy()[..., :dim] if "whitening" in ours.path else theirs)
     if (kernel := shared.get("whitening/kernel")) is None:
@@ -63,16 +63,6 @@ def truncate(
     return shorter, {
         **shared, "whitening/kernel": dataclasses.replace(kernel, indices=indices, scales=kernel.scales[:dim])
     }  # fmt: skip
-
-
-def _build(config: Mapping) -> PlaceNet:
-    """A PlaceNet in float32, whatever Keras's policy is."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        return PlaceNet(**config)
-    finally:
-        keras.config.set_dtype_policy(policy)
 
 
 def float_form(

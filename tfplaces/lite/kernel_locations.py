@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from tfplaces.coding.channels import BLOCK
+from tfplaces.coding.channels import BLOCK, channel_axes
 from tfplaces.compression import Kernel, find_kernels
 from tfplaces.lite.tflite_model import Constant, TFLiteModel
 
@@ -32,7 +32,8 @@ class KernelLocation:
     @property
     def axis(self) -> int:
         """Axis of the tensor that is the kernel's output channels."""
-        return self.axes.index(self.kernel.channel_axis)
+        (axis,) = channel_axes(self.kernel.channel_axis)  # several only where a depth multiplier is above 1
+        return self.axes.index(axis)
 
     def constant(self, lite: TFLiteModel) -> Constant:
         """The constant; where it stands once for each image of a batch, as full_int8's centroids do, the first."""

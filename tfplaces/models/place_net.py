@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 
+from tfplaces.coding.places import MAX_PIXELS, MAX_SIDE, MAX_UNITS
 from tfplaces.common.errors import UserError
 from tfplaces.layers import L2Normalization, NetVLAD, PCAWhitening
 from tfplaces.layers.whitening import DEFAULT_POWER, FULL_POWER, check_power
@@ -18,26 +20,32 @@ from tfplaces.models.summary import summarize
 class PlaceNet(keras.Model):
     """A functional Keras model that turns an image into a descriptor.
 
-    Input: RGB, 0 to 255, `[batch, height, width, 3]`, any size that the backbone can take. Output: float32
-    `[batch, descriptor_dim]` of unit length.
+    Input: RGB, 0 to 255, `[batch, height, width, 3]`, any size that the backbone can take. Output:
+    `[batch, descriptor_dim]`, vectors of unit length, float32 (float64 under that dtype policy alone).
 
-    The layers named `netvlad` and `whitening`, the backbone's under their own names, are `keras.layers.Layer` to do
-    anything with. `get_config` describes the network in these few words, from which it can be rebuilt.
+    NetVLAD is the layer named `netvlad`, the whitening the one named `whitening`, and the backbone's layers have their
+    own names; all of them are ordinary Keras layers. `get_config` describes the network in these few words, from which
+    it can be rebuilt. A `.keras` file also keeps the dtype policy and which layers are frozen.
 
     Args:
         backbone: a key of `tfplaces.models.BACKBONES`.
-        clusters: clusters of NetVLAD, K.
-        whitening: dimensions of the PCA whitening, 0 for none.
+        clusters: clusters of NetVLAD, K, 1 to 65,536.
+        whitening: dimensions of the PCA whitening, up to 65,536; 0 for none.
         whitening_power: the power of the eigenvalues that the whitening is fitted with, see `PCAWhitening`.
             Configurations saved before there was a choice mean 0.5.
-        input_size: (height, width) that the network is meant to be used at; by default the backbone's.
+        input_size: (height, width) in pixels that the network is meant to be used at, each up to 8192 and together up
+            to 2^22 pixels; by default the backbone's.
         cut: name of the backbone layer whose output goes to NetVLAD; by default the backbone's.
         scale, offset: preprocessing x · scale + offset, offset one per channel; by default what the backbone's
             published weights expect.
-        assignment_bias: a bias in the assignment of NetVLAD.
+        assignment_bias: whether the assignment of NetVLAD has a bias.
+        trainable: False freezes all layers.
+        dtype: dtype policy of its layers, for example `mixed_float16`; by default Keras's global policy.
+        frozen: names of the layers that are not to be trained.
 
     Raises:
-        ValueError: an unknown backbone or cut, a number out of range, or an input size too small for the backbone.
+        UserError: an unknown backbone, cut or frozen layer, a number out of range, an input size too small for the
+            backbone, or Keras is set to channels_first.
     """
 
     def __init__(
@@ -53,35 +61,56 @@ class PlaceNet(keras.Model):
         offset: Sequence[float] | None = None,
         assignment_bias: bool = False,
         name: str = "place_net",
-        **kwargs: Any,
+        trainable: bool = True,
+        dtype: Any = None,
+        frozen: Sequence[str] = (),
     ):
         if backbone not in BACKBONES:
             raise UserError(f"backbone {backbone!r} is not known; there are {', '.join(BACKBONES)}")
-        if whitening < 0:
-            raise UserError(f"whitening={whitening}: the number of dimensions, 0 for none")
+        if not 1 <= clusters <= MAX_UNITS:
+            raise UserError(f"clusters={clusters}: the number of NetVLAD's clusters, 1 to {MAX_UNITS}")
+        if not 0 <= whitening <= MAX_UNITS:
+            raise UserError(f"whitening={whitening}: the number of dimensions, at most {MAX_UNITS}, 0 for none")
         check_power(whitening_power)
         spec = BACKBONES[backbone]
-        input_size = tuple(int(s) for s in (input_size or spec.input_size))
-        if len(input_size) != 2 or min(input_size) < 1:
-            raise UserError(f"input_size={input_size}: expected (height, width) in pixels")
+        size = tuple(int(s) for s in (input_size or spec.input_size))
+        if len(size) != 2 or min(size) < 1:
+            raise UserError(f"input_size={size}: expected (height, width) in pixels")
+        if max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
+            raise UserError(
+                f"input_size={size}: sides of up to {MAX_SIDE} and {MAX_PIXELS:,} pixels in all are allowed"
+            )
         offset = tuple(float(o) for o in (spec.offset if offset is None else offset))
         if len(offset) != 3:
             raise UserError(f"offset={offset}: expected three numbers, for red, green and blue")
+        if keras.config.image_data_format() != "channels_last":
+            raise UserError(
+                "Keras is set to channels_first, by keras.json or set_image_data_format; place-recognition networks "
+                "need channels_last: keras.config.set_image_data_format('channels_last')"
+            )
         config = {
             "backbone": backbone,
             "clusters": clusters,
             "whitening": whitening,
             "whitening_power": float(whitening_power),
-            "input_size": input_size,
+            "input_size": size,
             "cut": cut or spec.cut,
             "scale": float(spec.scale if scale is None else scale),
             "offset": offset,
             "assignment_bias": assignment_bias,
         }
-        inputs = keras.Input((None, None, 3), name="image")
-        super().__init__(inputs, _build(inputs, config), name=name, **kwargs)
+        with _dtype_policy(dtype):
+            inputs = keras.Input((None, None, 3), name="image")
+            super().__init__(inputs, _build(inputs, config), name=name)
         self.config = config
-        summarize(self)  # raises ValueError where the input size is too small
+        if not trainable:
+            self.trainable = False
+        known = {layer.name for layer in self.layers}
+        for layer_name in frozen:
+            if layer_name not in known:
+                raise UserError(f"frozen layer {layer_name!r}: {backbone} has none of that name")
+            self.get_layer(layer_name).trainable = False
+        summarize(self)  # raises UserError where the input size is too small
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -98,12 +127,36 @@ class PlaceNet(keras.Model):
         """The backbone's last layer: its output is the map of local features."""
         return self.get_layer(self.config["cut"])
 
-    def get_config(self) -> dict[str, Any]:
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the network computes: the arguments it can be rebuilt from, without precision and what is frozen."""
         return {**self.config, "name": self.name}
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **self.description,
+            "trainable": self.trainable,
+            "dtype": self.get_layer("netvlad").dtype_policy.name,
+            "frozen": tuple(layer.name for layer in self.layers if layer.weights and not layer.trainable),
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**{"whitening_power": FULL_POWER, **config})
+        # What was described before there was a policy is float32, whatever Keras's global policy is now; before there
+        # was a choice of the whitening's power it was one half.
+        return cls(**{"whitening_power": FULL_POWER, "dtype": "float32", **config})
+
+
+@contextlib.contextmanager
+def _dtype_policy(policy: Any) -> Iterator[None]:
+    """Makes a policy that of new layers; None leaves Keras's global one."""
+    before = keras.config.dtype_policy()
+    try:
+        if policy is not None:
+            keras.config.set_dtype_policy(policy)
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _build(image, config: dict[str, Any]):

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from tfplaces.models.place_net import PlaceNet
 
 
+# At each position of the output every weight is multiplied once, in groups and by depth as well.
+_CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerSummary:
     """One layer at one input size.
@@ -41,9 +51,10 @@ def summarize(model: PlaceNet, input_size: tuple[int, int] | None = None) -> lis
         input_size: (height, width) in pixels; by default the model's.
 
     Raises:
-        ValueError: the input is too small for the network.
+        UserError: the input is too small for the network.
     """
-    rows, shapes = [], {}
+    rows: list[LayerSummary] = []
+    shapes: dict[keras.KerasTensor, tuple[int, ...]] = {}
     height, width = input_size or model.input_size
     for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):
@@ -72,11 +83,18 @@ def _as_list(tensors) -> list:
 
 
 def _multiply_adds(layer: keras.layers.Layer, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
+    """Multiplications of a weight or a feature by another for one image.
+
+    Raises:
+        TypeError: a layer that has kernels and is not known here.
+    """
     if isinstance(layer, NetVLAD):
         # Assignment and aggregation: each position by each channel by each cluster.
         return 2 * math.prod(inputs[1:]) * layer.clusters
-    if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
-        return math.prod(layer.kernel.shape) * math.prod(output[1:3])
+    if isinstance(layer, _CONVOLUTIONS):
+        return math.prod(layer.kernel.shape) * math.prod(output[1:-1])
     if isinstance(layer, keras.layers.Dense):
-        return math.prod(layer.kernel.shape)
+        return math.prod(layer.kernel.shape) * math.prod(output[1:-1])
+    if any(len(weight.shape) > 1 for weight in layer.weights):
+        raise TypeError(f"summarize has no rule for the multiplications of {type(layer).__name__}")
     return 0
