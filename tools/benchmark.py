@@ -77,13 +77,14 @@ def _models(args: flags.FlagValues) -> dict:
     from tfplaces.benchmarks.models import measure_models
 
     rows = measure_models(paths, input_size, threads)
-    print("ms: median of describing one image; x: over the first model's, median of the rounds; memory: peak above\n"
+    print("ms: median of describing one image, of a full batch where the model's is fixed (input NxHxW);\n"
+          "x: over the first model's, median of the rounds; memory: peak above\n"
           "the imported runtime, process: peak of all; packed: as .tflpack or .places. MB: 10^6 bytes\n")  # fmt: skip
     timed = [head for n in threads for head in (f"ms, {n} thread{'s' * (n > 1)}", "x")]
     _print_table(
         ["model", "input", *timed, "memory MB", "process MB", "file MB", "packed MB"],
         [
-            [row["model"], "x".join(map(str, row["input_size"])),
+            [row["model"], _input(row),
              *(cell for found in row["latency"] for cell in (f"{found['ms']:.2f}", f"{found['ratio']:.2f}")),
              *([f"{row['memory'][key] / 1e6:.1f}" for key in ("above_runtime", "peak")] if row["memory"] else ["", ""]),
              f"{row['file_bytes'] / 1e6:.2f}",
@@ -92,6 +93,12 @@ def _models(args: flags.FlagValues) -> dict:
         ],
     )  # fmt: skip
     return {"models": rows}
+
+
+def _input(row: dict) -> str:
+    """The size of the images that a model takes, and how many it takes in one call where that is more than one."""
+    size, batch = "x".join(map(str, row["input_size"])), row["latency"][0]["batch"]
+    return size if batch == 1 else f"{batch}x{size}"
 
 
 def _numbers(flag: str, text: str, most: int) -> list[int]:

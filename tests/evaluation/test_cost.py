@@ -22,6 +22,7 @@ class FakeRunner:
     def __init__(self, path: str, input_size: tuple[int, int], threads: int):
         assert (input_size, threads) == ((4, 6), 2)
         self.name, self.input_size, self.runs = path, input_size, 0
+        self.batch = 2 if path == "batch of 2" else 1
 
     def run(self) -> float:
         FakeRunner.log.append(self.name)
@@ -30,7 +31,7 @@ class FakeRunner:
         if self.runs <= 3:
             return 1000.0
         # Something else disturbs the fast one in every third round.
-        return self.runs * {"slow": 6.0, "fast": 2.0 if self.runs % 3 else 50.0}[self.name]
+        return self.runs * {"slow": 6.0, "batch of 2": 6.0, "fast": 2.0 if self.runs % 3 else 50.0}[self.name]
 
     def __enter__(self) -> FakeRunner:
         return self
@@ -55,6 +56,13 @@ def test_runs_are_interleaved_and_ratios_are_those_of_rounds(log: list[str]) -> 
     assert (slow.ms, slow.ratio, slow.rounds, slow.input_size) == (111, 1, 30, (4, 6))
     # Of 2 x (4, 5, 7, ..., 32) and ten larger ones, the middle two are 2 x 25 and 2 x 26. Over 111 that were 0.46.
     assert fast.ms == 51 and fast.ratio == pytest.approx(1 / 3)
+
+
+def test_the_time_of_a_batch_is_shared_among_its_images(log: list[str]) -> None:
+    """A call that takes as long as the slow model's describes two images."""
+    slow, batch = measure_latency(["slow", "batch of 2"], (4, 6), 2)
+    assert (batch.ms, batch.ratio, batch.batch, batch.ms_per_call) == (111 / 2, 0.5, 2, 111)
+    assert slow.batch == 1 and slow.ms_per_call == slow.ms
 
 
 @pytest.mark.parametrize(("budget", "rounds"), [(0.0, 5), (50.0, 12), (1000.0, 30)])
@@ -232,7 +240,7 @@ def test_a_process_that_dies_is_said_to_have(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValueError, match=r"m\.tflite: measuring failed: it was killed, most likely for want of memory"):
         measure_memory("m.tflite")
     # After it was opened.
-    opened = 'print(\'{"input_size": [4, 6], "memory": null}\', flush=True)'
+    opened = 'print(\'{"input_size": [4, 6], "batch": 1, "memory": null}\', flush=True)'
     monkeypatch.setattr(cost.subprocess, "Popen", die(f"{opened}; input(); raise RuntimeError('out of order')"))
     with pytest.raises(ValueError, match=r"^m\.tflite: measuring failed: RuntimeError: out of order$"):
         measure_latency(["m.tflite"])

@@ -50,7 +50,14 @@ def measure_models(
                 "model": os.path.relpath(path, folder),
                 "input_size": found[0].input_size,
                 "latency": [
-                    {"threads": count, "ms": latency.ms, "ratio": latency.ratio, "rounds": latency.rounds}
+                    {
+                        "threads": count,
+                        "ms": latency.ms,
+                        "batch": latency.batch,
+                        "ms_per_call": latency.ms_per_call,
+                        "ratio": latency.ratio,
+                        "rounds": latency.rounds,
+                    }
                     for count, latency in zip(threads, found, strict=True)
                 ],
                 "memory": asdict(taken) if taken else None,

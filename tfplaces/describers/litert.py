@@ -21,6 +21,9 @@ class LiteRTDescriber:
         input_size: (height, width) in pixels, of a model of resizable input; by default the model's own.
         threads: of the interpreter.
 
+    Attributes:
+        batch_size: images that the model describes in one call; a last call of fewer is filled with zeros.
+
     Raises:
         ValueError: not a readable TFLite model, not one from an image to a vector, or of another input size.
     """
@@ -54,25 +57,31 @@ class LiteRTDescriber:
                 f"{name}: takes {self._input['dtype'].__name__} and gives {self._output['dtype'].__name__}; expected "
                 "uint8 or float32 images and float32 or int8 descriptors"
             )
-        self._batch = int(inputs[0]["shape"][0])
+        self.batch_size = int(inputs[0]["shape"][0])
         self.input_size = (height, width)
-        self.descriptor_dim = int(np.prod(self._output["shape"])) // self._batch
+        self.descriptor_dim = int(np.prod(self._output["shape"])) // self.batch_size
 
     def describe(self, images: np.ndarray) -> np.ndarray:
-        """Describes images, uint8 `[n, height, width, 3]`, as many at once as the model takes, as float32
-        `[n, descriptor_dim]`; integers are dequantized.
+        """Describes images, uint8 `[n, height, width, 3]`, as many at once as the model takes.
+
+        Returns:
+            float32 `[n, descriptor_dim]`. Integers are dequantized and brought to unit length, which their rounding
+            has taken from them; a descriptor of zeros stays one, for `evaluation` to refuse.
         """
         check_images(images, self.input_size)
         out = np.empty((len(images), self.descriptor_dim), np.float32)
-        batch = np.zeros((self._batch, *self.input_size, 3), self._input["dtype"])
+        batch = np.zeros((self.batch_size, *self.input_size, 3), self._input["dtype"])
         scale, zero = self._output["quantization"]
-        for start in range(0, len(images), self._batch):
-            part = images[start : start + self._batch]
+        for start in range(0, len(images), self.batch_size):
+            part = images[start : start + self.batch_size]
             batch[: len(part)] = part
             self._interpreter.set_tensor(self._input["index"], batch)
             self._interpreter.invoke()
-            found = self._interpreter.get_tensor(self._output["index"]).reshape(self._batch, -1)[: len(part)]
+            found = self._interpreter.get_tensor(self._output["index"]).reshape(self.batch_size, -1)[: len(part)]
             out[start : start + len(part)] = found if scale == 0 else (found.astype(np.float32) - zero) * scale
+        if self._output["dtype"] == np.int8:
+            lengths = np.linalg.norm(out, axis=1, keepdims=True)
+            np.divide(out, lengths, out=out, where=lengths > 0)
         return out
 
 

@@ -33,24 +33,31 @@ _BUDGET = 60.0
 
 @dataclass(frozen=True)
 class Latency:
-    """Of describing one image.
+    """Of describing an image; of a model of a fixed batch, a full batch's time shared among its images.
 
     Attributes:
-        ms: milliseconds, the median over the rounds.
-        ratio: median of the time over the first model's in the same round.
+        ms: milliseconds an image, the median over the rounds.
+        ratio: median of the time an image over the first model's in the same round.
         rounds: how many.
-        input_size: (height, width) of the image in pixels.
+        input_size: (height, width) of an image in pixels.
+        batch: images that are described in one call, 1 unless the model's batch is fixed at more.
     """
 
     ms: float
     ratio: float
     rounds: int
     input_size: tuple[int, int]
+    batch: int = 1
+
+    @property
+    def ms_per_call(self) -> float:
+        """Milliseconds until the descriptors of a batch are there: what a user waits for, also with one image."""
+        return self.ms * self.batch
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak resident memory of opening a model and describing an image, in bytes; what is mapped from a file counts.
+    """Peak resident memory of opening a model and describing a batch, in bytes; what is mapped from a file counts.
 
     Attributes:
         peak: of the whole process.
@@ -64,7 +71,10 @@ class Memory:
 def measure_latency(
     paths: Sequence[str | os.PathLike], input_size: tuple[int, int] | None = None, threads: int = 1
 ) -> list[Latency]:
-    """Latency of each model to describe one image, with a progress bar.
+    """Latency of each model, per image, with a progress bar.
+
+    A TFLite model of a fixed batch is given full batches, and its time is divided by their images. All others are
+    given one image at a time.
 
     Args:
         paths: `.keras`, `.places`, `.tflite` and `.tflpack` files; Keras models run through a compiled call.
@@ -90,10 +100,10 @@ def measure_latency(
                 affordable = int(_BUDGET / (time.monotonic() - start))
                 rounds = _WARM_UP + min(max(affordable, _MIN_ROUNDS), _ROUNDS)
                 bar.total = len(paths) + rounds
-    counted = np.array(times[_WARM_UP:])
+    counted = np.array(times[_WARM_UP:]) / [runner.batch for runner in runners]
     medians, ratios = np.median(counted, axis=0), np.median(counted / counted[:, :1], axis=0)
     return [
-        Latency(float(ms), float(ratio), len(counted), runner.input_size)
+        Latency(float(ms), float(ratio), len(counted), runner.input_size, runner.batch)
         for ms, ratio, runner in zip(medians, ratios, runners, strict=True)
     ]
 
@@ -101,7 +111,7 @@ def measure_latency(
 def measure_memory(
     path: str | os.PathLike, input_size: tuple[int, int] | None = None, threads: int = 1
 ) -> Memory | None:
-    """Peak memory of a fresh process that opens a model and describes one image. None elsewhere than on Linux.
+    """Peak memory of a fresh process that opens a model and describes one batch. None elsewhere than on Linux.
 
     Args:
         path: a `.keras`, `.places`, `.tflite` or `.tflpack` file.
@@ -116,16 +126,17 @@ def measure_memory(
 
 
 class _Runner:
-    """A model in a process of its own, which has described an image and does so again when told to."""
+    """A model in a process of its own, which has described a batch of images and does so again when told to."""
 
     def __init__(self, path: str, process: subprocess.Popen, log: IO[str]):
         self._path, self._process, self._log = path, process, log
         opened = self._answer()
         self.input_size: tuple[int, int] = tuple(opened["input_size"])
+        self.batch: int = opened["batch"]
         self.memory = Memory(**opened["memory"]) if opened["memory"] else None
 
     def run(self) -> float:
-        """Milliseconds of the second of two runs."""
+        """Milliseconds of the second of two calls, each of a batch."""
         with contextlib.suppress(BrokenPipeError):  # there is no answer then
             os.write(self._process.stdin.fileno(), b"\n")
         return self._answer()

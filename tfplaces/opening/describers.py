@@ -22,7 +22,7 @@ def load_describer(path: str | os.PathLike, input_size: tuple[int, int] | None =
         ModuleNotFoundError: what runs the model is not installed; the message names the extra that brings it.
         ValueError: the file is missing or is no place-recognition model, or it cannot take that input size.
     """
-    if os.fspath(path).lower().endswith((".tflite", ".tflpack")):
+    if is_tflite(path):
         with needed_by(f"opening {os.fspath(path)}"):
             from tfplaces.describers.litert import LiteRTDescriber
 
@@ -36,3 +36,8 @@ def load_describer(path: str | os.PathLike, input_size: tuple[int, int] | None =
         return KerasDescriber(model, input_size)
     except ValueError as error:
         raise UserError(f"{os.fspath(path)}: {error}") from None
+
+
+def is_tflite(path: str | os.PathLike) -> bool:
+    """Whether a file is one for LiteRT, by its name."""
+    return os.fspath(path).lower().endswith((".tflite", ".tflpack"))

@@ -1,4 +1,4 @@
-"""The program behind `evaluation.cost`: opens a model in a process of its own, describes an image and times it.
+"""The program behind `evaluation.cost`: opens a model in a process of its own, describes images and times it.
 
 python -m tfplaces.opening.serving '[PATH, [HEIGHT, WIDTH] or null, THREADS]'
 """
@@ -14,11 +14,11 @@ import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.evaluation import memory
-from tfplaces.opening.describers import load_describer
+from tfplaces.opening.describers import is_tflite, load_describer
 
 
 def _serve(path: str, input_size: tuple[int, int] | None, threads: int) -> None:
-    """Answers by lines of JSON: what is known after the first image, or the user's mistake; then times as asked for."""
+    """Answers by lines of JSON: what is known after the first call, or the user's mistake; then times as asked for."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever libraries print
     _import_runtime(path, threads)
@@ -31,23 +31,25 @@ def _serve(path: str, input_size: tuple[int, int] | None, threads: int) -> None:
     except UserError as error:
         print(json.dumps(str(error)), file=answers)
         return
-    image = np.random.default_rng(0).integers(0, 256, (1, *describer.input_size, 3), np.uint8)
-    describer.describe(image)
+    # A TFLite model of a fixed batch computes all of it whatever it is given, so it is given as many images.
+    batch = getattr(describer, "batch_size", 1) if is_tflite(path) else 1
+    images = np.random.default_rng(0).integers(0, 256, (batch, *describer.input_size, 3), np.uint8)
+    describer.describe(images)
     taken = {}
     if on_linux:
         peak = memory.peak()
         taken = {"peak": max(imported, peak), "above_runtime": peak - base}
-    print(json.dumps({"input_size": describer.input_size, "memory": taken}), file=answers)
+    print(json.dumps({"input_size": describer.input_size, "batch": batch, "memory": taken}), file=answers)
     for _ in sys.stdin:
-        describer.describe(image)
+        describer.describe(images)
         start = time.perf_counter()
-        describer.describe(image)
+        describer.describe(images)
         print(json.dumps(1000 * (time.perf_counter() - start)), file=answers)
 
 
 def _import_runtime(path: str, threads: int) -> None:
     """What `load_describer` would import, and TensorFlow told to compute on the CPU, as LiteRT does."""
-    if path.lower().endswith((".tflite", ".tflpack")):
+    if is_tflite(path):
         import tfplaces.describers.litert
 
         return
