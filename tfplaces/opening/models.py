@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 
 import keras
+import numpy as np
+
+from tfplaces.common.errors import UserError
+from tfplaces.common.text import printable_name
 
 # Importing it registers the layers with Keras.
-from tfplaces.common.errors import UserError
 from tfplaces.models.place_net import PlaceNet
+from tfplaces.opening.keras_archive import check_archive
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
@@ -18,7 +22,8 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         path: the file. Nothing in it is executed: a `.keras` with Lambda layers is refused.
 
     Raises:
-        ValueError: the file is missing, damaged or of another kind.
+        UserError: the file is missing, damaged or of another kind, it asks for more than its weights account for, or
+            its weights are not finite.
     """
     name = os.fspath(path)
     if not os.path.isfile(name):
@@ -29,11 +34,21 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         return load_places(name)
     if not name.endswith(".keras"):
         raise UserError(f"{name}: not a model this can open as Keras; there are .keras and .places")
+    check_archive(name)
     try:
-        return keras.saving.load_model(name, compile=False, safe_mode=True)
+        model = keras.saving.load_model(name, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds for a damaged archive
         first_line = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise UserError(f"{name}: not a readable Keras model ({first_line[0]})") from None
+    if not isinstance(model, keras.Model):
+        raise UserError(f"{name}: holds a {type(model).__name__}, not a model")
+    for variable in model.weights:
+        value = np.asarray(variable)
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise UserError(
+                f"{name}: {printable_name(variable.path)} is not finite: the model is broken; train it again"
+            )
+    return model
 
 
 def load_place_net(path: str | os.PathLike) -> PlaceNet:
