@@ -15,9 +15,15 @@ from tfplaces.tools import entry
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("model", None, "The .tflite file; a .tflpack to unpack.", required=True, flag_values=values)
-    flags.DEFINE_string("output", None, "The .tflpack file to write, or .tflite.", required=True, flag_values=values)
-    flags.DEFINE_boolean("unpack", False, "The way back.", flag_values=values)
+    flags.DEFINE_string(
+        "model", None, "The .tflite file to pack; with --unpack, a .tflpack file.", required=True, flag_values=values
+    )
+    flags.DEFINE_string(
+        "output", None, "The .tflpack file to write; with --unpack, a .tflite file.", required=True, flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "unpack", False, "Unpack a .tflpack file to the .tflite that it was packed from.", flag_values=values
+    )
 
 
 def main(args: flags.FlagValues) -> None:
