@@ -13,9 +13,10 @@ from collections.abc import Callable
 from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import Concatenation, Images, PlaceDataset, Subset, concatenate, take_queries
 from tfplaces.datasets.batches import read_batch, read_batches
+from tfplaces.datasets.decoding import load_image, resize
 from tfplaces.datasets.folder import folder
 from tfplaces.datasets.ground_truth import GroundTruth
-from tfplaces.datasets.images import CachedImages, ImageFiles, cached, load_image, resize
+from tfplaces.datasets.images import CachedImages, ImageFiles, cached
 from tfplaces.datasets.index_lists import IndexLists
 from tfplaces.datasets.oxford_paris import oxford5k, paris6k
 from tfplaces.datasets.splitting import halve_by_place, hold_out

@@ -31,14 +31,7 @@ _OPTIONAL = {"JPEG": "jpg", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_200
 def _is_read(kind: str) -> bool:
     if kind == "HEIF":
         return importlib.util.find_spec("pillow_heif") is not None
-    feature = _OPTIONAL.get(kind)
-    return feature is None or (feature in _supported() and bool(features.check(feature)))
-
-
-@functools.cache
-def _supported() -> frozenset[str]:
-    """What this version of Pillow may be asked for: older ones do not know of AVIF, and warn when asked."""
-    return frozenset([*features.modules, *features.codecs, *features.features])
+    return kind not in _OPTIONAL or bool(features.check(_OPTIONAL[kind]))
 
 
 KINDS = tuple(kind for kind in _ENDINGS if _is_read(kind))

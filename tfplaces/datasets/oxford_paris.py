@@ -18,8 +18,9 @@ import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import PlaceDataset
+from tfplaces.datasets.decoding import load_image, open_image
 from tfplaces.datasets.ground_truth import GroundTruth
-from tfplaces.datasets.images import ImageFiles, load_image, open_image
+from tfplaces.datasets.images import ImageFiles
 from tfplaces.datasets.index_lists import IndexLists
 
 # That of conv5_3 of VGG16, in pixels.

@@ -9,8 +9,8 @@ from PIL import Image
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets.base import Images, PlaceDataset
+from tfplaces.datasets.decoding import resize
 from tfplaces.datasets.ground_truth import GroundTruth
-from tfplaces.datasets.images import resize
 from tfplaces.toytown.town import SPLITS
 from tfplaces.toytown.view import render
 
