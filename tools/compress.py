@@ -99,14 +99,13 @@ def main(args: flags.FlagValues) -> None:
         Distillation,
         Monitor,
         Recipe,
-        WorkDir,
         compress,
         places_statistics,
         save_places,
         search,
     )
     from tfplaces.opening import load_place_net
-    from tfplaces.training import TripletTuning
+    from tfplaces.training import TripletTuning, WorkDir
 
     recipe = Recipe(
         bits=args.bits, bits_for=bits_for,
@@ -122,7 +121,7 @@ def main(args: flags.FlagValues) -> None:
                 "val_dataset": args.val_dataset, "margin": args.margin}  # fmt: skip
     state = contextlib.nullcontext()
     if tunes:
-        state = WorkDir.of_run(args.work_dir or f"{args.output}.work", identity, args.model)
+        state = WorkDir.of_run(args.work_dir or f"{args.output}.work", identity, [args.model])
     with state as work_dir:
         callbacks = [Monitor(args.tensorboard)] if args.tensorboard else []
         tune = None

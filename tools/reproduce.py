@@ -151,15 +151,12 @@ class _Grid:
         """Makes one of the paper's networks, unless the run has it already."""
         if name in self.results["networks"]:
             return
-        import keras
-
-        from tfplaces.models import PlaceNet
-        from tfplaces.training import add_whitening, initialize_netvlad
+        from tfplaces.training import add_whitening, assemble
 
         _step(f"assembling {name}")
-        keras.utils.set_random_seed(self.args.seed)
-        model = PlaceNet(BACKBONES[name], clusters=CLUSTERS, input_size=entry.size(self.args.input_size))
-        initialize_netvlad(model, [d.database for d in self.sets.values()], seed=self.args.seed)
+        databases = [dataset.database for dataset in self.sets.values()]
+        size = entry.size(self.args.input_size)
+        model = assemble(BACKBONES[name], databases, clusters=CLUSTERS, input_size=size, seed=self.args.seed)
         model = add_whitening(model, WHITENING, whitening, folder=self.args.output)
         path = self.output(f"{name}.keras")
         with replacing(path) as temporary:
@@ -251,12 +248,12 @@ class _Grid:
         from tfplaces.compression import (
             Distillation,
             Recipe,
-            WorkDir,
             compress,
             places_statistics,
             save_places,
         )
         from tfplaces.opening import load_place_net
+        from tfplaces.training import WorkDir
 
         prune = {"threshold": row["threshold"]}
         if row["pruned_by"] == "share":

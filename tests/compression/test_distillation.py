@@ -113,7 +113,8 @@ def test_the_loss_is_of_descriptors_and_local_features(town: PlaceDataset) -> No
     """At the float network both are zero; a changed head is seen by the first, a changed backbone by both."""
     model = network(town, whitening=0)
     tune = Distillation(model, town.database, epochs=1, learning_rate=0.0)
-    images, (descriptors, features) = tune._batches(0)[0]
+    tune._batches.start_epoch(0)
+    images, (descriptors, features) = tune._batches[0]
     assert images.dtype == np.uint8 and descriptors.shape == (16, model.descriptor_dim) and features.shape[-1] == 256
 
     def losses() -> list[float]:

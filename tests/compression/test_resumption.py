@@ -11,11 +11,13 @@ import keras
 import numpy as np
 import pytest
 
-from tfplaces.compression import Compressed, Distillation, Recipe, WorkDir, compress, save_places
+from tfplaces.common.errors import UserError
+from tfplaces.compression import Compressed, Distillation, Recipe, compress, save_places
 from tfplaces.datasets import PlaceDataset, cached, load_dataset
 from tfplaces.models import PlaceNet
-from tfplaces.training import TripletTuning, fitting, initialize_netvlad, train
-from tfplaces.training.fitting import Checkpoint
+from tfplaces.training import MinedPairs, TripletTuning, WorkDir, initialize_netvlad, train
+from tfplaces.training import checkpoint as checkpoint_module
+from tfplaces.training.checkpoint import Checkpoint
 
 SIZE, EPOCHS = (32, 48), 2
 RECIPES = {
@@ -49,11 +51,10 @@ class Interrupt(keras.callbacks.Callback):
 
     def __init__(self, step: int):
         super().__init__()
-        self.left = step
+        self.left = iter(range(step - 1))  # no state that a resumed fit restores
 
     def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
+        if next(self.left, None) is None:
             raise KeyboardInterrupt
 
 
@@ -62,13 +63,17 @@ class Count(keras.callbacks.Callback):
 
     def __init__(self):
         super().__init__()
-        self.epochs = []
+        self._of_fits: dict[int, int] = {}  # no state that a resumed fit restores
+
+    @property
+    def epochs(self) -> list[int]:
+        return list(self._of_fits.values())
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epochs.append(0)
+        self._of_fits[len(self._of_fits)] = 0
 
     def on_train_batch_end(self, batch, logs=None):
-        self.epochs[-1] += 1
+        self._of_fits[len(self._of_fits) - 1] += 1
 
 
 def run(kind: str, recipe: Recipe, town: PlaceDataset, work_dir: Path, callbacks=()) -> Compressed:
@@ -109,8 +114,8 @@ def test_training_that_is_interrupted(town: PlaceDataset, tmp_path: Path) -> Non
 
     def go(checkpoint: Checkpoint | None, callbacks=()) -> tuple[list[float], list[np.ndarray]]:
         model = network(town)
-        options = {"epochs": 3, "learning_rate": 3e-3, "pairs": 3, "seed": 1}
-        history = train(model, town, town, checkpoint=checkpoint, callbacks=callbacks, **options)
+        batches, options = MinedPairs(model, town, pairs=3, seed=1), {"epochs": 3, "learning_rate": 3e-3}
+        history = train(model, batches, town, checkpoint=checkpoint, callbacks=callbacks, **options)
         return history, model.get_weights()
 
     history, weights = go(None)
@@ -168,7 +173,7 @@ def test_a_failure_while_saving_keeps_the_checkpoint_before(tmp_path: Path, monk
     def full(*_, **__) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fitting.np.lib.format, "write_array", full)
+    monkeypatch.setattr(checkpoint_module.np.lib.format, "write_array", full)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(model, {"epoch": 2})
     assert checkpoint.restore(model)["epoch"] == 1 and os.listdir(tmp_path) == ["a.npz"]
@@ -178,18 +183,22 @@ def test_a_failure_while_saving_keeps_the_checkpoint_before(tmp_path: Path, monk
 def make_work_dir(tmp_path: Path) -> Callable[..., WorkDir]:
     (tmp_path / "model").write_bytes(b"weights")
     identity = {"recipe": dataclasses.asdict(RECIPES["share"]), "seed": 0}
-    return lambda **changes: WorkDir.of_run(tmp_path / "work", {**identity, **changes}, tmp_path / "model")
+    return lambda **changes: WorkDir.of_run(tmp_path / "work", {**identity, **changes}, [tmp_path / "model"])
 
 
 def test_a_work_dir_is_of_one_run(make_work_dir, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), make_work_dir() as work_dir:
         work_dir.child("trial0")
         raise KeyboardInterrupt
-    assert sorted(os.listdir(make_work_dir().path)) == ["run.json", "trial0"]
-    with pytest.raises(ValueError, match=r"work: holds the state of another run, .* or name another --work_dir"):
+    with pytest.raises(KeyboardInterrupt), make_work_dir() as work_dir:
+        assert sorted(os.listdir(work_dir.path)) == ["run.json", "trial0"]
+        with pytest.raises(UserError, match=r"work: another run is at work in this folder"):
+            make_work_dir()
+        raise KeyboardInterrupt
+    with pytest.raises(UserError, match=r"work: holds the state of another run, with another seed; remove it"):
         make_work_dir(seed=1)
     (tmp_path / "model").write_bytes(b"other weights")
-    with pytest.raises(ValueError, match="holds the state of another run"):
+    with pytest.raises(UserError, match="holds the state of another run, with another sha256"):
         make_work_dir()
     (tmp_path / "model").write_bytes(b"weights")
     with make_work_dir():
@@ -204,6 +213,13 @@ def test_a_work_dir_is_of_one_run(make_work_dir, tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_no_work_dir(make_work_dir, content: str | None, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / ("photo.jpg" if content is None else "run.json")).write_text(content or "")
-    with pytest.raises(ValueError, match="or something else"):
+    with pytest.raises(UserError, match="work: is not the state of a run; remove it"):
         make_work_dir()
     assert len(os.listdir(tmp_path / "work")) == 1
+
+
+def test_what_a_kill_left_in_the_first_moment_is_no_other_run(make_work_dir, tmp_path: Path) -> None:
+    (tmp_path / "work" / ".writing-abc").mkdir(parents=True)
+    with make_work_dir() as work_dir:
+        assert "run.json" in os.listdir(work_dir.path)
+    assert not (tmp_path / "work").exists()

@@ -11,12 +11,12 @@ import keras
 import numpy as np
 import pytest
 
-from tfplaces.compression import Compressed, Distillation, Recipe, WorkDir, save_places, search
+from tfplaces.compression import Compressed, Distillation, Recipe, save_places, search
 from tfplaces.datasets import PlaceDataset, cached, load_dataset
 from tfplaces.describers import describe_images
 from tfplaces.describers.keras import KerasDescriber
 from tfplaces.models import PlaceNet
-from tfplaces.training import initialize_netvlad
+from tfplaces.training import WorkDir, initialize_netvlad
 
 module = importlib.import_module("tfplaces.compression.smallest_file")
 TRIALS = 3

@@ -58,7 +58,7 @@ def check_epoch(
     if data.database_places is not None:
         same = data.database_places[:, None] == data.database_places[None]
         related |= {(int(a), int(b)) for a, b in np.argwhere(same) if a != b}
-    batches = list(miner.epoch(Reader(), epoch, pool))
+    batches = [batch for block in miner.epoch(Reader(), epoch, pool) for batch in block]
     queries = [int(q) for batch in batches for q, _ in batch]
     assert len(queries) == len(set(queries)) and set(queries) <= {a for a, _ in related}
     for batch in batches:
@@ -117,11 +117,11 @@ def test_the_order_depends_on_the_seed_alone() -> None:
 
     def run(seed: int) -> list[list]:
         miner = PairMiner(data, 5, seed)
-        return [[b.tolist() for b in miner.epoch(Reader(), epoch, 20)] for epoch in range(2)]
+        return [[b.tolist() for block in miner.epoch(Reader(), epoch, 20) for b in block] for epoch in range(2)]
 
     assert run(3) == run(3)
     # An epoch taken up again is the same without those before it.
-    assert run(3)[1] == [b.tolist() for b in PairMiner(data, 5, 3).epoch(Reader(), 1, 20)]
+    assert run(3)[1] == [b.tolist() for block in PairMiner(data, 5, 3).epoch(Reader(), 1, 20) for b in block]
     assert run(3) != run(4)
     assert run(3)[0] != run(3)[1]
 
@@ -144,7 +144,7 @@ def test_a_batch_holds_the_hardest_negatives_and_the_nearest_positive() -> None:
         return Numbered(pixels, kind)
 
     data = PlaceDataset("circle", images("d"), images("q"), [np.arange(2 * k, 2 * k + 2) for k in range(4)])
-    batches = list(PairMiner(data, 2).epoch(Circle(), 0, 4))
+    (batches,) = PairMiner(data, 2).epoch(Circle(), 0, 4)
     # Query q is image 8 + q; its nearest positive is the first of its two.
     found = sorted(sorted(map(tuple, b.tolist())) for b in batches)
     assert found == [[(8, 0), (9, 2)], [(10, 4), (11, 6)]]

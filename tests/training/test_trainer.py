@@ -10,7 +10,7 @@ from tfplaces.datasets import PlaceDataset, cached, load_dataset
 from tfplaces.describers.keras import KerasDescriber
 from tfplaces.evaluation import evaluate
 from tfplaces.models import PlaceNet
-from tfplaces.training import initialize_netvlad, train, trainer
+from tfplaces.training import MinedPairs, initialize_netvlad, judging, train
 
 SIZE = (48, 64)
 
@@ -30,7 +30,7 @@ def network(town: PlaceDataset) -> PlaceNet:
 def test_training_improves_and_the_best_epoch_is_kept(town: PlaceDataset, tmp_path) -> None:
     model = network(town)
     before = evaluate(KerasDescriber(model), town).map
-    history = train(model, town, town, epochs=3, learning_rate=3e-3, pairs=6)
+    history = train(model, MinedPairs(model, town, pairs=6), town, epochs=3, learning_rate=3e-3)
     assert len(history) == 4 and history[0] == pytest.approx(before)
     assert max(history) > history[0] + 8  # from about 33 to about 50
     assert evaluate(KerasDescriber(model), town).map == pytest.approx(max(history))
@@ -52,8 +52,8 @@ def test_the_weights_are_those_of_the_best_epoch(
         seen.append(model.get_weights())
         return type("Evaluation", (), {"map": scores[len(seen) - 1]})
 
-    monkeypatch.setattr(trainer, "evaluate", score)
-    assert train(model, town, town, epochs=2, learning_rate=1e-3) == scores
+    monkeypatch.setattr(judging, "evaluate", score)
+    assert train(model, MinedPairs(model, town), town, epochs=2, learning_rate=1e-3) == scores
     for k, weights in enumerate(seen):
         same = all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
         assert same == (k == best)
@@ -63,7 +63,7 @@ def test_training_is_deterministic_by_seed(town: PlaceDataset) -> None:
     ends = []
     for _ in range(2):
         model = network(town)
-        train(model, town, town, epochs=1, learning_rate=1e-3, seed=5)
+        train(model, MinedPairs(model, town, seed=5), town, epochs=1, learning_rate=1e-3)
         ends.append(model.get_weights())
     for a, b in zip(*ends, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
@@ -72,8 +72,8 @@ def test_training_is_deterministic_by_seed(town: PlaceDataset) -> None:
 def test_training_that_diverges_ends_with_an_error_and_the_best_weights(town: PlaceDataset) -> None:
     model = network(town)
     before = model.get_weights()
-    with pytest.raises(ValueError, match="diverged in epoch 1: lower the learning rate of 1e\\+30"):
-        train(model, town, town, epochs=3, learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"diverged in epoch 1: .* lower the learning rate, which is 1e\+30"):
+        train(model, MinedPairs(model, town), town, epochs=3, learning_rate=1e30)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -81,6 +81,6 @@ def test_training_that_diverges_ends_with_an_error_and_the_best_weights(town: Pl
 def test_no_epochs_change_nothing(town: PlaceDataset) -> None:
     model = network(town)
     before = model.get_weights()
-    assert len(train(model, town, town, epochs=0)) == 1
+    assert len(train(model, MinedPairs(model, town), town, epochs=0)) == 1
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

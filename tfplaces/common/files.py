@@ -23,7 +23,7 @@ except ImportError:  # not on Windows: there what a killed run leaves stays
     fcntl = None  # type: ignore[assignment]
 
 # Folders of work in progress begin with this; one that no process holds and that is this old was left by a kill.
-_PREFIX, _ABANDONED_SECONDS = ".writing-", 10.0
+WORKING, _ABANDONED_SECONDS = ".writing-", 10.0
 
 
 @contextlib.contextmanager
@@ -61,8 +61,8 @@ def working_folder(parent: str | os.PathLike) -> Iterator[str]:
         OSError: the parent does not exist or cannot be written to.
     """
     _remove_abandoned(os.fspath(parent))
-    folder = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
-    held = _hold(folder)
+    folder = tempfile.mkdtemp(prefix=WORKING, dir=parent)
+    held = hold(folder)
     try:
         yield folder
     finally:
@@ -71,7 +71,7 @@ def working_folder(parent: str | os.PathLike) -> Iterator[str]:
             os.close(held)
 
 
-def _hold(folder: str) -> int | None:
+def hold(folder: str) -> int | None:
     """Locks a folder as long as this process lives or the descriptor is open; None where another process holds it."""
     if fcntl is None:
         return None
@@ -84,14 +84,30 @@ def _hold(folder: str) -> int | None:
     return descriptor
 
 
+def is_held(folder: str) -> bool:
+    """Whether another process, or another descriptor of this one, holds a folder by `hold`."""
+    if fcntl is None:
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _remove_abandoned(parent: str) -> None:
     with os.scandir(parent) as entries:
-        found = [entry for entry in entries if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False)]
+        found = [entry for entry in entries if entry.name.startswith(WORKING) and entry.is_dir(follow_symlinks=False)]
     for entry in found:
         with contextlib.suppress(OSError):
             # A new folder may not be locked yet.
             if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
-                held = _hold(entry.path)
+                held = hold(entry.path)
                 if held is not None:
                     shutil.rmtree(entry.path, ignore_errors=True)
                     os.close(held)

@@ -11,7 +11,6 @@ from tfplaces.compression.recipe import Compressed, Recipe, compress, share_mode
 from tfplaces.compression.sharing import share
 from tfplaces.compression.smallest_file import search
 from tfplaces.compression.tfmot import import_tfmot
-from tfplaces.compression.work_dir import WorkDir
 
 __all__ = [
     "Compressed",
@@ -27,7 +26,6 @@ __all__ = [
     "Recipe",
     "SharedKernel",
     "SharedTraining",
-    "WorkDir",
     "compress",
     "find_kernels",
     "import_tfmot",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfplaces.common.processors import usable_processors
 from tfplaces.datasets import Images
 from tfplaces.describers import KerasDescriber, describe_images
 from tfplaces.layers import l2_normalize
 from tfplaces.models import PlaceNet
-from tfplaces.training.fitting import Checkpoint, RatedAdam, fit_epochs
+from tfplaces.training import Checkpoint, ImageBatches, RatedAdam, fit
 
 BATCH_SIZE = 16
 
@@ -41,28 +40,26 @@ class Distillation:
         model: the float network that will be compressed. A copy of its backbone is kept.
         images: any images.
         epochs: passes over the images, for each time it is fitted.
-        learning_rate: of Adam, going down to zero by half a cosine.
-        seed: of the order.
+        learning_rate: the step size of Adam at the start; it goes down to zero by half a cosine.
+        seed: gives the order of the images.
 
     Attributes:
         model: what `compress` is to wrap: the network with the outputs that the loss is of.
-        steps: of a fit.
+        steps: how many steps a fit takes.
     """
 
     def __init__(self, model: keras.Model, images: Images, *, epochs: int, learning_rate: float, seed: int = 0):
         describer = KerasDescriber(model)
         descriptors = describe_images(describer, images, "float descriptors")
         features = None
-        self.model = model
+        self.model, self._outputs = model, 1
         if isinstance(model, PlaceNet):
             self.model = keras.Model(model.inputs, [model.outputs[0], model.feature_layer.output])
+            self._outputs = 2
             features = _frozen_backbone(model, describer.input_size)
-        self._data = images, describer.input_size, descriptors, features
-        self._epochs, self._learning_rate, self._seed = epochs, learning_rate, seed
-        self.steps = epochs * len(self._batches(0))
-
-    def _batches(self, epoch: int) -> _Batches:
-        return _Batches(*self._data, np.random.default_rng([self._seed, epoch]))
+        self._batches = _Batches(images, describer.input_size, descriptors, features, seed)
+        self._epochs, self._learning_rate = epochs, learning_rate
+        self.steps = epochs * len(self._batches)
 
     def fit(
         self,
@@ -74,8 +71,8 @@ class Distillation:
         """See `FineTuning`; epochs are not judged, the last is kept."""
         schedule = keras.optimizers.schedules.CosineDecay(self._learning_rate, self.steps)
         optimizer = RatedAdam(schedule, getattr(fitted, "rate_factors", None))
-        fitted.compile(optimizer, [CosineDistance() for _ in self.model.outputs])
-        fit_epochs(fitted, self._batches, self._epochs, callbacks=callbacks, checkpoint=checkpoint)
+        fitted.compile(optimizer, [CosineDistance() for _ in range(self._outputs)])
+        fit(fitted, self._batches, self._epochs, callbacks=callbacks, checkpoint=checkpoint)
 
 
 def _frozen_backbone(model: PlaceNet, size: tuple[int, int]):
@@ -87,19 +84,17 @@ def _frozen_backbone(model: PlaceNet, size: tuple[int, int]):
     return tf.function(lambda images: frozen(tf.cast(images, tf.float32), training=False), signature)
 
 
-class _Batches(keras.utils.PyDataset):
+class _Batches(ImageBatches):
     """Batches of images with the descriptors, and the local features, that the float network gives them."""
 
-    def __init__(self, images: Images, size: tuple[int, int], descriptors: np.ndarray, features, rng):
-        super().__init__(workers=usable_processors(), max_queue_size=4)
-        self._images, self._size, self._descriptors, self._features = images, size, descriptors, features
-        self._order = rng.permutation(len(images))
+    def __init__(self, images: Images, size: tuple[int, int], descriptors: np.ndarray, features, seed: int):
+        super().__init__(images, size, -(-len(images) // BATCH_SIZE))
+        self._descriptors, self._features, self._seed = descriptors, features, seed
 
-    def __len__(self) -> int:
-        return -(-len(self._images) // BATCH_SIZE)
+    def choose(self, epoch: int) -> Iterator[list[np.ndarray]]:
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self.images))
+        yield [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
 
-    def __getitem__(self, index: int):
-        chosen = self._order[index * BATCH_SIZE : (index + 1) * BATCH_SIZE]
-        images = np.stack([self._images.read(i, self._size) for i in chosen])
-        targets = self._descriptors[chosen]
-        return images, (targets if self._features is None else (targets, self._features(images)))
+    def targets(self, batch: np.ndarray, images: np.ndarray):
+        descriptors = self._descriptors[batch]
+        return descriptors if self._features is None else (descriptors, self._features(images))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -17,7 +17,8 @@ from tfplaces.common.keras_private import flat_layers, record_loss
 from tfplaces.compression.kernels import Kernel, find_kernels, value_for
 from tfplaces.layers import PCAWhitening
 from tfplaces.layers.whitening import KERNEL_RMS
-from tfplaces.training.fitting import Checkpoint
+from tfplaces.training.checkpoint import Checkpoint
+from tfplaces.training.model_training import ModelTraining, check_no_moving_average, optimizers_of
 
 # With these factors a learning rate of Adam that suits weights, 1e-4, suits levels and scales: it moves a level by
 # about 1/60 of the distance to the next, however many there are, and a scale by a thousandth.
@@ -52,35 +53,7 @@ class FineTuning(Protocol):
         """
 
 
-class _Training(keras.Model):
-    """A model that trains another in its own way; calls, predicts and evaluates as that one does."""
-
-    def __init__(self, model: keras.Model, **kwargs):
-        super().__init__(**kwargs)
-        self.model = model
-        self._whitenings = [
-            layer for layer in flat_layers(model) if isinstance(layer, PCAWhitening) and layer.trainable
-        ]
-
-    @property
-    def trainable_variables(self):
-        """In the order of the network: that of the optimizer's slots, which a checkpoint goes by."""
-        return self.model.trainable_variables
-
-    def _record(self, loss, x, y, y_pred, sample_weight):
-        """What `train_step` returns; the loss is averaged over images, as Keras does."""
-        record_loss(self, loss, tf.shape(tf.nest.flatten(x)[0])[0])
-        return self.compute_metrics(x, y, y_pred, sample_weight)
-
-    def call(self, inputs, training=None):
-        return self.model(inputs, training=training)
-
-    def compute_output_shape(self, input_shape):
-        return self.model.compute_output_shape(input_shape)
-
-
-@keras.saving.register_keras_serializable(package="tfplaces")
-class PrunedTraining(_Training):
+class PrunedTraining(ModelTraining):
     """Trains a model while the weights of its kernels that are zero stay zero, with an L1 penalty on all kernels.
 
     The objective is J(θ) = loss + Σ_l λ_l Σ |W_l| (Saha et al., ACPR 2017). Compile and fit this instead of the model;
@@ -89,40 +62,54 @@ class PrunedTraining(_Training):
 
     Args:
         model: the network; its weights are trained in place.
-        l1: λ of all kernels.
+        l1: λ of all kernels, at least 0.
         l1_for: λ of some, by shell globs, see `value_for`.
+
+    Any optimizer will do but one with `use_ema`, which `compile` refuses. Under `tf.distribute` each replica keeps the
+    same zeros, and the penalty counts once.
+
+    Raises:
+        UserError: a λ is negative or no number, a glob matches nothing, or the model is not built.
     """
 
     def __init__(self, model: keras.Model, l1: float = 0.0, l1_for: Mapping[str, float] | None = None, **kwargs):
         super().__init__(model, **kwargs)
+        check_l1(l1, l1_for or {})
         kernels = find_kernels(model)
         penalties = value_for(kernels, l1_for or {}, l1)
+        self._whitenings = _whitenings(model)
         self._penalties = [(k.variable, penalties[k.name]) for k in kernels if penalties[k.name]]
         self._kernels = [k.variable for k in kernels if k.variable.trainable and np.any(k.variable.numpy())]
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        super().compile(*args, **kwargs)
+        check_no_moving_average(self)
+
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        # The gradients of replicas are added up, and Keras divides the loss accordingly.
+        replicas = self.distribute_strategy.num_replicas_in_sync
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
-            if self._penalties:
-                loss += tf.add_n([l1 * tf.reduce_sum(tf.abs(kernel.value)) for kernel, l1 in self._penalties])
+            for kernel, l1 in self._penalties:
+                loss += tf.cast(l1 * tf.reduce_sum(tf.abs(kernel.value)) / replicas, loss.dtype)
             scaled = self.optimizer.scale_loss(loss)
         variables = self.model.trainable_variables
         gradients = tape.gradient(scaled, [v.value for v in variables])
-        survivors = [tf.not_equal(kernel.value, 0.0) for kernel in self._kernels]
+        survivors = [tf.not_equal(kernel.value, tf.zeros((), kernel.dtype)) for kernel in self._kernels]
         # Or a kernel may have moved before it is asked for its zeros.
         with tf.control_dependencies(survivors):
             self.optimizer.apply(gradients, variables)
         for kernel, alive in zip(self._kernels, survivors, strict=True):
-            kernel.assign(tf.where(alive, kernel.value, 0.0))
+            kernel.assign(tf.where(alive, kernel.value, tf.zeros((), kernel.dtype)))
         for whitening in self._whitenings:
             whitening.rescale()
-        return self._record(loss, x, y, y_pred, sample_weight)
+        record_loss(self, loss * tf.cast(replicas, loss.dtype), _images(x))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
 
 
-@keras.saving.register_keras_serializable(package="tfplaces")
-class SharedTraining(_Training):
+class SharedTraining(ModelTraining):
     """Trains the levels, scales and biases of a model whose kernels are shared.
 
     The gradient of a level is the sum of the gradients of the weights that share it (trained quantization, Han et al.
@@ -138,20 +125,28 @@ class SharedTraining(_Training):
         refresh: after this many steps each time, weights are assigned to levels anew: beside the levels the weights
             themselves move along their gradients (a tenth as far as `RatedAdam` moves levels), and take the level
             nearest to where they are. Pruned weights stay zero. 0: assignments stay as they are.
+
+    `compile` refuses, in one line, what would not train the shared weights: an optimizer with `use_ema` or
+    `weight_decay` (levels and scales are not weights), gradient accumulation with refreshing, `jit_compile=True`, and
+    `tf.distribute` with more than one replica.
+
+    Raises:
+        UserError: refresh is below 0, the model is not built, or a kernel that is shared is not float32 or has a
+            constraint.
     """
 
     def __init__(self, model: keras.Model, shared: Mapping[str, SharedKernel], refresh: int = 0, **kwargs):
         super().__init__(model, **kwargs)
         if refresh < 0:
             raise UserError(f"refresh={refresh}: a number of steps, 0 for never")
+        self._whitenings = _whitenings(model)
         # XLA, which Keras takes where there is a GPU, knows no blocks of a size that varies.
         self.supports_jit = False
         self._shared, self._refresh = dict(shared), refresh
-        self._codes = [
-            _SharedVariable(self, kernel, shared[kernel.name], refresh > 0)
-            for kernel in find_kernels(model)
-            if kernel.name in shared and kernel.variable.trainable
-        ]
+        kernels = [k for k in find_kernels(model) if k.name in shared and k.variable.trainable]
+        for kernel in kernels:
+            _check_shareable(kernel)
+        self._codes = [_SharedVariable(self, kernel, shared[kernel.name], refresh > 0) for kernel in kernels]
         held = {id(code.kernel.variable) for code in self._codes}
         self._free = [v for v in model.trainable_variables if id(v) not in held]
 
@@ -159,6 +154,25 @@ class SharedTraining(_Training):
     def trainable_variables(self):
         """Not the kernels themselves: the optimizer would make slots for them."""
         return [v for code in self._codes for v in code.trained] + self._free
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        super().compile(*args, **kwargs)
+        check_no_moving_average(self)
+        for optimizer in optimizers_of(self):
+            if getattr(optimizer, "weight_decay", None):
+                raise UserError(
+                    "weight_decay would draw levels and scales to where they started, not weights to zero: compile an "
+                    "optimizer without it"
+                )
+            if self._refresh and getattr(optimizer, "gradient_accumulation_steps", None):
+                raise UserError("gradient_accumulation_steps do not go with refresh: leave out one of them")
+        if self.jit_compile:
+            raise UserError("shared weights are not trained by XLA: compile with jit_compile=False")
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            raise UserError(
+                f"shared weights are trained by one replica, here are {replicas}: leave the strategy's scope"
+            )
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -186,7 +200,8 @@ class SharedTraining(_Training):
                 if code.kernel.variable is whitening.kernel:
                     whitening.bias.assign(whitening.bias * code.rescale(KERNEL_RMS))
             code.write()
-        return self._record(loss, x, y, y_pred, sample_weight)
+        record_loss(self, loss, _images(x))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
 
     @property
     def rate_factors(self) -> list[float]:
@@ -295,8 +310,10 @@ class _SharedVariable:
 
         (power,) = self._blocks(add, tf.constant(0.0))
         rate = tf.cast(learning_rate, tf.float32) * self.rate_factors[0] / _SCALES_FACTOR
-        step = rate / tf.maximum(tf.sqrt(power / self.kernel.size), 1e-30)
-        self._moved.value.assign_sub(gradient * (step * scales)[:, None])
+        # With loss scaling a gradient may overflow; the optimizer leaves out that step, and so does this.
+        finite = tf.math.is_finite(power)
+        step = tf.where(finite, rate / tf.maximum(tf.sqrt(power / self.kernel.size), 1e-30), 0.0)
+        self._moved.value.assign_sub(tf.where(finite, gradient * (step * scales)[:, None], 0.0))
 
     def reassign(self) -> tf.Tensor:
         """Assigns each weight to the level nearest to where it is; pruned ones stay."""
@@ -328,6 +345,31 @@ class _SharedVariable:
         for rows in row_blocks(indices):
             indices[rows] = rank.astype(np.uint8)[indices[rows]]
         return SharedKernel(kept, indices.reshape(self.kernel.variable.shape), scales, self._before.channel_axis)
+
+
+def _whitenings(model: keras.Model) -> list[PCAWhitening]:
+    """Those that are trained: their scale is free and has to be held."""
+    return [layer for layer in flat_layers(model) if isinstance(layer, PCAWhitening) and layer.trainable]
+
+
+def _images(x: Any) -> tf.Tensor:
+    """How many images a batch has, whatever the structure of the inputs."""
+    return tf.shape(tf.nest.flatten(x)[0])[0]
+
+
+def _check_shareable(kernel: Kernel) -> None:
+    """Refuses a kernel whose values or constraint a sharing cannot hold."""
+    if kernel.variable.dtype != "float32":
+        raise UserError(f"{kernel.name} is {kernel.variable.dtype}: only float32 kernels are trained as shared weights")
+    if kernel.variable.constraint is not None:
+        raise UserError(f"{kernel.name} has a constraint, which shared weights would not keep: remove it")
+
+
+def check_l1(l1: float, l1_for: Mapping[str, float]) -> None:
+    """Raises UserError unless all weights of the L1 penalty are finite and at least 0."""
+    for name, value in {"l1": l1, **{f"l1_for[{key!r}]": value for key, value in l1_for.items()}}.items():
+        if not 0 <= value < float("inf"):
+            raise UserError(f"{name}={value}: the weight of a penalty is a finite number, at least 0")
 
 
 def _variable(owner: keras.Model, name: str, value, trainable: bool) -> keras.Variable:

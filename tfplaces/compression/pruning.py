@@ -11,6 +11,7 @@ from keras import ops
 from tfplaces.coding.channels import ChannelAxis, channel_rms, channel_view, row_blocks
 from tfplaces.common.errors import UserError
 from tfplaces.compression.kernels import Kernel, find_kernels, select_kernels, value_for
+from tfplaces.training.model_training import check_no_moving_average, optimizers_of
 
 # step -> (should prune at this step, threshold or sparsity), as TF-MOT's PolynomialDecay and ConstantSparsity.
 Schedule = Callable[[int], tuple[bool, float]]
@@ -201,6 +202,10 @@ class Pruning(keras.callbacks.Callback):
             number of steps taken, gives whether to prune now and below what magnitude.
         sparsity: or, a schedule of shares.
         scope, layers: see `prune_model`.
+
+    Raises:
+        UserError: both schedules or none. From `fit`: the optimizer has `use_ema`, which would bring back what was
+            pruned, or a model other than a `PrunedTraining` is compiled with `steps_per_execution` above 1.
     """
 
     def __init__(
@@ -223,20 +228,35 @@ class Pruning(keras.callbacks.Callback):
 
         if isinstance(self.model, SharedTraining):
             raise UserError("the weights are shared already: prune before sharing")
+        check_no_moving_average(self.model)
         self._step_keeps_zeros = isinstance(self.model, PrunedTraining)
+        if not self._step_keeps_zeros and self.model.steps_per_execution != 1:
+            raise UserError(
+                "with steps_per_execution above 1 no callback keeps zeros between steps: fit a PrunedTraining of the "
+                "model, whose steps do"
+            )
         self._pruned = self.model.model if self._step_keeps_zeros else self.model
+        self._next_step = self._taken()
         self._keep_zeros()
 
     def on_train_batch_begin(self, batch, logs=None):
-        # The optimizer's count goes on where an interrupted fit is taken up again.
-        should_prune, value = self._schedule(int(self.model.optimizer.iterations))
-        if bool(should_prune):
-            prune_model(self._pruned, **{self._what: float(value)}, scope=self._scope, layers=self._layers)
+        # Of all steps since the last call, as an execution may be of several.
+        due = [
+            value for should, value in map(self._schedule, range(self._next_step, self._taken() + 1)) if bool(should)
+        ]
+        self._next_step = self._taken() + 1
+        if due:
+            value = float(due[-1])
+            prune_model(self._pruned, **{self._what: value}, scope=self._scope, layers=self._layers)
             self._keep_zeros()
 
     def on_train_batch_end(self, batch, logs=None):
         for variable, mask in self._masks:
             variable.assign(ops.where(mask, variable, 0.0))
+
+    def _taken(self) -> int:
+        """Steps that the optimizer has taken; its count goes on where an interrupted fit is taken up again."""
+        return int(optimizers_of(self.model)[0].iterations)
 
     def _keep_zeros(self) -> None:
         if not self._step_keeps_zeros:

@@ -17,8 +17,8 @@ from tfplaces.compression.finetuning import FineTuning, PrunedTraining, SharedTr
 from tfplaces.compression.kernels import find_kernels, select_kernels, value_for
 from tfplaces.compression.pruning import SCOPES, Pruning, prune_model
 from tfplaces.compression.sharing import GRIDS, check_bits, share
-from tfplaces.compression.work_dir import WorkDir
 from tfplaces.layers import PCAWhitening
+from tfplaces.training.work_dir import WorkDir
 
 # A ramp ends when this part of the steps is done; it prunes this often.
 _RAMP, _RAMP_PRUNINGS = 0.6, 20

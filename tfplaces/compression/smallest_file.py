@@ -28,11 +28,11 @@ from tfplaces.compression.places import load_compressed, save_places
 from tfplaces.compression.pruning import prune_weights
 from tfplaces.compression.recipe import Compressed, Recipe, compress
 from tfplaces.compression.sharing import share
-from tfplaces.compression.work_dir import WorkDir
 from tfplaces.datasets import Images, PlaceDataset, halve_by_place, take_queries
 from tfplaces.describers import KerasDescriber, describe_images
 from tfplaces.evaluation import score
 from tfplaces.models import PlaceNet
+from tfplaces.training.work_dir import WorkDir
 
 # Of a kernel that is mostly zero, many levels are not worth their bits. There the steps are small: where one kernel has
 # most of the weights, as a whitening has, the file's size goes by its options.

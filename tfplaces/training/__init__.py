@@ -1,7 +1,30 @@
 """Assembling and training place-recognition networks."""
 
-from tfplaces.training.assembly import initialize_netvlad
+from tfplaces.training.assembly import assemble, initialize_netvlad
+from tfplaces.training.batches import ImageBatches, MinedPairs
+from tfplaces.training.checkpoint import Checkpoint
+from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
+from tfplaces.training.judging import ValidationMap
+from tfplaces.training.model_training import ModelTraining
+from tfplaces.training.rated_adam import RatedAdam
 from tfplaces.training.trainer import TripletTuning, train
 from tfplaces.training.whitening import add_whitening
+from tfplaces.training.work_dir import WorkDir
 
-__all__ = ["TripletTuning", "add_whitening", "initialize_netvlad", "train"]
+__all__ = [
+    "Checkpoint",
+    "DivergedError",
+    "ImageBatches",
+    "MinedPairs",
+    "ModelTraining",
+    "RatedAdam",
+    "StopIfDiverged",
+    "TripletTuning",
+    "ValidationMap",
+    "WorkDir",
+    "add_whitening",
+    "assemble",
+    "fit",
+    "initialize_netvlad",
+    "train",
+]

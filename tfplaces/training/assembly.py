@@ -1,4 +1,4 @@
-"""Initialises NetVLAD's vocabulary from images, by k-means over their local features."""
+"""Assembles a network that was never trained: a backbone, and NetVLAD with a vocabulary of local features of images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,48 @@ from tfplaces.common.progress import progress
 from tfplaces.datasets import Images, read_batches
 from tfplaces.layers.netvlad import DEFAULT_SHARPNESS
 from tfplaces.models import PlaceNet
+from tfplaces.pretrained import load_backbone_weights
 
 # As in the published recipe: 50,000 local features, 100 of an image.
 LOCAL_FEATURES = 50_000
 FEATURES_PER_IMAGE = 100
+
+
+def assemble(
+    backbone: str,
+    image_sets: Sequence[Images],
+    *,
+    weights: str = "none",
+    clusters: int = 64,
+    input_size: tuple[int, int] | None = None,
+    cut: str | None = None,
+    sharpness: float = DEFAULT_SHARPNESS,
+    seed: int = 0,
+) -> PlaceNet:
+    """Makes a PlaceNet without a whitening, to be used as it is, whitened by `add_whitening`, or trained.
+
+    The same seed gives the same network on the same machine and number of CPU cores; k-means adds up in another order
+    on another number.
+
+    Args:
+        backbone: a key of `tfplaces.models.BACKBONES`.
+        image_sets: database images that NetVLAD's vocabulary is made of, as much from each set; queries are not to be
+            used.
+        weights: none, imagenet or an `.npz` file, as `load_backbone_weights` takes them.
+        clusters: the number of NetVLAD's clusters, K.
+        input_size: (height, width) in pixels; by default the backbone's.
+        cut: name of the backbone layer whose features NetVLAD takes; by default the backbone's.
+        sharpness: see `NetVLAD.adapt`; `TRAINING_SHARPNESS` for a network that will be trained.
+        seed: gives random weights, the choice of local features and the start of k-means.
+
+    Raises:
+        UserError: the backbone, its weights, the cut or the size cannot be had, or there are too few local features.
+    """
+    keras.utils.set_random_seed(seed)
+    model = PlaceNet(backbone, clusters=clusters, input_size=input_size, cut=cut)
+    load_backbone_weights(model, weights)
+    initialize_netvlad(model, image_sets, sharpness, seed)
+    return model
 
 
 def initialize_netvlad(
@@ -27,10 +65,10 @@ def initialize_netvlad(
         model: its layer `netvlad` is changed.
         image_sets: database images; queries are not to be used.
         sharpness: see `NetVLAD.adapt`.
-        seed: of the sampling and the k-means.
+        seed: gives the choice of local features and the start of k-means.
 
     Raises:
-        ValueError: too few local features for the clusters.
+        UserError: too few local features for the clusters.
     """
     share = LOCAL_FEATURES // len(image_sets)
     features = [sample_local_features(model, images, share, seed) for images in image_sets]

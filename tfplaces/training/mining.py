@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -68,7 +70,17 @@ class PairMiner:
         labels = self._truth.database_labels
         return {anchor, *(related if labels is None else -1 - np.unique(labels[related])).tolist()}
 
-    def epoch(self, describer: Describer, epoch: int, pool: int) -> Iterator[np.ndarray]:
+    @property
+    def steps(self) -> int:
+        """About how many batches a pass over the queries makes, whatever the network.
+
+        A batch takes at most `pairs` queries, at most one of those that show the same image, and at least one other.
+        """
+        shown = collections.Counter(itertools.chain.from_iterable(map(self._place, self._anchors.tolist())))
+        largest = max(shown.values())
+        return max(-(-len(self) // self._pairs), min(largest, len(self) - largest))
+
+    def epoch(self, describer: Describer, epoch: int, pool: int, again: int = 0) -> Iterator[list[np.ndarray]]:
         """One pass over the queries.
 
         A batch starts with a random query and takes, of a random pool of others, those nearest to it under the present
@@ -79,14 +91,16 @@ class PairMiner:
             describer: the present network.
             epoch: which pass it is, 0-based; the order depends on it and on the seed.
             pool: queries that a batch is chosen from; the more, the harder.
+            again: further passes of the same epoch, in another order.
 
         Yields:
-            int64 `[n, 2]`, query and positive, 2 <= n <= pairs.
+            the batches of 1000 queries, int64 `[n, 2]` each, query and positive, 2 <= n <= pairs; the network describes
+            the images of the next 1000 when those are asked for.
         """
-        rng = np.random.default_rng([self._seed, epoch])
+        rng = np.random.default_rng([self._seed, epoch, again])
         queries = rng.permutation(self._anchors)
         for start in range(0, len(queries), QUERIES_PER_CACHE):
-            yield from self._batches(describer, queries[start : start + QUERIES_PER_CACHE], pool, rng)
+            yield list(self._batches(describer, queries[start : start + QUERIES_PER_CACHE], pool, rng))
 
     def _batches(self, describer: Describer, queries: np.ndarray, pool: int, rng) -> Iterator[np.ndarray]:
         candidates = [rng.permutation(self._positives(q))[:MAX_POSITIVES] for q in queries]

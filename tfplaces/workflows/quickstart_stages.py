@@ -21,10 +21,10 @@ from tfplaces.compression import (
 from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
 from tfplaces.lite import convert
 from tfplaces.lite.check import check, file_report
+from tfplaces.losses import TripletRankingLoss
 from tfplaces.models import PlaceNet
 from tfplaces.opening import load_model, load_place_net
-from tfplaces.pretrained import load_backbone_weights
-from tfplaces.training import add_whitening, initialize_netvlad, train
+from tfplaces.training import MinedPairs, add_whitening, assemble, train
 from tfplaces.workflows.plan import Plan
 from tfplaces.workflows.run_folder import say_step
 
@@ -65,11 +65,15 @@ class Stages:
         """Trains the network, or assembles it; gives what the reader should know of it."""
         plan = self._plan
         say_step("assembling the network")
-        keras.utils.set_random_seed(self._seed)
-        model = PlaceNet(self._backbone, clusters=plan.clusters if self._trains else 64, input_size=self._size)
-        load_backbone_weights(model, self._weights)
-        sharpness = TRAINING_SHARPNESS if self._trains else DEFAULT_SHARPNESS
-        initialize_netvlad(model, [self._images], sharpness, self._seed)
+        model = assemble(
+            self._backbone,
+            [self._images],
+            weights=self._weights,
+            clusters=plan.clusters if self._trains else 64,
+            input_size=self._size,
+            sharpness=TRAINING_SHARPNESS if self._trains else DEFAULT_SHARPNESS,
+            seed=self._seed,
+        )
         training = "none: assembled from the backbone's weights and the database images"
         if self._sets:
             history = self._train(model, self._sets, plan.epochs, plan.learning_rate)
@@ -102,8 +106,9 @@ class Stages:
         learning_rate: float,
     ) -> list[float]:
         say_step(f"training for {epochs} epoch{'s' * (epochs > 1)}")
-        options = {"margin": self._plan.margin, "seed": self._seed}
-        return train(model, *sets, epochs=epochs, learning_rate=learning_rate, **options)
+        batches = MinedPairs(model, sets[0], seed=self._seed)
+        loss = TripletRankingLoss(self._plan.margin)
+        return train(model, batches, sets[1], epochs=epochs, loss=loss, learning_rate=learning_rate)
 
     def compress(self, source: str, path: str, bits: int) -> None:
         """Prunes, shares and fine-tunes the network into a `.places` file."""
