@@ -46,6 +46,8 @@ def run(
     for signum in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(signum) is not signal.SIG_IGN:  # as under nohup
             signal.signal(signum, lambda number, _: sys.exit(128 + number))
+    # Whatever the user's other programs run Keras on.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     debug = bool(os.environ.get("TFPLACES_DEBUG"))
     program = os.path.splitext(os.path.basename(argv[0]))[0]
     values = flags.FlagValues()

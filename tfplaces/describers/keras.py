@@ -18,28 +18,34 @@ class KerasDescriber:
         input_size: (height, width) in pixels; by default the model's own.
 
     Raises:
-        ValueError: not a model from one image to one vector, or one that cannot take that input size.
+        UserError: the model is not built, not one from one image to one vector, or cannot take that input size.
     """
 
     # Enough for two cores to work on, little enough for the activations of VGG16.
     batch_size = 16
 
     def __init__(self, model: keras.Model, input_size: tuple[int, int] | None = None):
-        shapes = [tensor.shape for tensor in (*model.inputs, *model.outputs)]
-        if [len(shape) for shape in shapes] != [4, 2] or shapes[0][-1] != 3:
+        if not model.built:
+            raise UserError(f"the model {model.name!r} is not built, it has no weights yet: call it on an image first")
+        # A subclassed model says nothing of its inputs: it is found out by tracing it.
+        inputs = getattr(model, "inputs", None) or []
+        if inputs and (len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3):
             raise UserError("not a model from one RGB image to one descriptor")
-        size = input_size or getattr(model, "input_size", None) or model.input_shape[1:3]
+        size = input_size or getattr(model, "input_size", None) or (inputs[0].shape[1:3] if inputs else (None, None))
         if None in size:
             raise UserError("the model does not say its input size; give one (height, width)")
         self.model = model
         self.input_size = tuple(size)
-        self.descriptor_dim = model.output_shape[-1]
         signature = tf.TensorSpec((None, *self.input_size, 3), tf.uint8)
         run = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
         try:
             self._run = run.get_concrete_function(signature)
         except (ValueError, tf.errors.InvalidArgumentError):
             raise UserError("the model cannot take images of {}x{}".format(*self.input_size)) from None
+        output = self._run.structured_outputs
+        if not isinstance(output, tf.TensorSpec | tf.Tensor) or output.shape.rank != 2 or output.shape[1] is None:
+            raise UserError("not a model from one RGB image to one descriptor")
+        self.descriptor_dim = int(output.shape[1])
 
     def describe(self, images: np.ndarray) -> np.ndarray:
         """Describes images, uint8 `[n, height, width, 3]`, as float32 `[n, descriptor_dim]`."""

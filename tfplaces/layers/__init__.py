@@ -1,5 +1,15 @@
 """Keras layers of place-recognition networks; each is registered and round-trips through `.keras`."""
 
+import keras
+
+from tfplaces.common.errors import UserError
+
+if keras.backend.backend() != "tensorflow":
+    raise UserError(
+        f"Keras runs on {keras.backend.backend()}, and tfplaces needs TensorFlow: set KERAS_BACKEND=tensorflow before "
+        "Keras is imported"
+    )
+
 from tfplaces.layers.netvlad import NetVLAD
 from tfplaces.layers.normalization import L2Normalization, LocalResponseNormalization, l2_normalize
 from tfplaces.layers.whitening import PCAWhitening
