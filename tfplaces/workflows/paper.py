@@ -25,6 +25,10 @@ class PaperRow:
     mb: float
 
 
+# The backbones of its networks: NetVLAD's published AlexNet is Caffe's reference network.
+BACKBONES = {"alexnet": "caffenet", "vgg16": "vgg16"}
+CLUSTERS, WHITENING = 64, 4096
+
 # Of each network with NetVLAD (K = 64) and whitening (4096); the base model first.
 RESULTS = {
     "alexnet": (

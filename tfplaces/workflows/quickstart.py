@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -23,7 +22,7 @@ from tfplaces.report.rows import Row
 from tfplaces.report.tables import format_table
 from tfplaces.version import __version__
 from tfplaces.workflows.plan import Plan
-from tfplaces.workflows.run_folder import say_step, take_up
+from tfplaces.workflows.run_folder import clear, say_step, take_up
 
 # Stage, its file, and the .places file that says how much of it is pruned.
 FILES = {
@@ -92,9 +91,7 @@ def quickstart(
     state = take_up(output, _STATE, run, overwrite) or {"run": run, "seconds": {}, "facts": {}}
     os.makedirs(output, exist_ok=True)
     if overwrite:
-        for name in _OUTPUTS:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(os.path.join(output, name))
+        clear(output, _OUTPUTS)
     job = _Job(output, state)
     job.save()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfplaces.common.errors import UserError
@@ -43,6 +45,22 @@ def take_up(folder: str, state_file: str, run: Mapping[str, Any], overwrite: boo
             f"{folder}: holds a run with another --{changed[0]}; give --overwrite to start anew, or another --output"
         )
     return state
+
+
+def clear(folder: str, patterns: Iterable[str], keep: Iterable[str] = ()) -> None:
+    """Removes what an earlier run has made, so that a run that replaces it leaves no mixture of both when it is killed.
+
+    Args:
+        folder: of the run.
+        patterns: shell globs of the files in it, in the order in which they are removed: what tells of others first.
+        keep: paths of files that stay, as the run begins with them.
+    """
+    kept = {os.path.realpath(path) for path in keep}
+    for pattern in patterns:
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), pattern))):
+            if os.path.realpath(path) not in kept:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(path)
 
 
 def say_step(text: str) -> None:
