@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -75,7 +76,7 @@ def main(args: flags.FlagValues) -> None:
 
     init_images = database_images(args.init_dataset)
     whitening_images = database_images(args.whitening_dataset) if args.whitening else []
-    sets = []
+    sets: Sequence[datasets.PlaceDataset] = ()
     if args.epochs or (args.whitening and power is None):
         sets = datasets.training_sets(args.dataset, args.val_dataset)
 

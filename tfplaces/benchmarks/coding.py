@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,9 @@ def draw(probabilities: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 
 def entropy(symbols: np.ndarray) -> float:
     """Zero-order entropy of uint8 symbols, in bits per symbol."""
-    counts = sum(np.bincount(part, minlength=256) for part in np.array_split(symbols, 1 + symbols.size // 2**18))
+    counts = np.zeros(256, np.int64)
+    for part in np.array_split(symbols, 1 + symbols.size // 2**18):
+        counts += np.bincount(part, minlength=256)
     shares = counts[counts > 0] / symbols.size
     return float(-np.sum(shares * np.log2(shares)))
 
@@ -97,7 +100,7 @@ def measure_coders(count: int, seed: int = 0) -> list[dict]:
             bits = entropy(symbols)
             ours = None
             for name, coder in CODERS.items():
-                row = {"symbols_of": title, "coder": name}
+                row: dict[str, Any] = {"symbols_of": title, "coder": name}
                 try:
                     row |= _measure(coder(symbols), symbols)
                     ours = ours or row

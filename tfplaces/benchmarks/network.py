@@ -41,6 +41,7 @@ def measure_network(whitening: int = 4096, backbone: str = "vgg16", seed: int = 
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         lines = []
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stdout is not None  # a pipe
             for line in process.stdout:
                 lines.append(line)
                 if not line.startswith("{"):

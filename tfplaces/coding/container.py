@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -72,16 +72,17 @@ def write(
         OSError: the file cannot be written.
     """
     path, magic = Path(path), _magic(kind)
-    table, payloads = [], []
+    table: list[_Tensor] = []
+    payloads: list[memoryview] = []
     for name, tensor in tensors.items() if isinstance(tensors, Mapping) else tensors:
         dtype = DTYPES.get(tensor.dtype.name)
         if dtype is None:
             raise UserError(f"{path}: tensor {name!r} is {tensor.dtype}; convert it to one of {', '.join(DTYPES)}")
         decoded = np.ascontiguousarray(tensor, dtype).reshape(-1).view(np.uint8)
-        coding, payload = "raw", memoryview(decoded)
+        coding, payload = "raw", decoded.data
         if dtype.itemsize == 1 and len(coded := rans.encode(decoded)) < decoded.size:
             coding, payload = "rans", memoryview(coded)
-        table.append(_Tensor(name, tensor.dtype.name, tensor.shape, coding, len(payload), zlib.crc32(decoded)))
+        table.append(_Tensor(name, tensor.dtype.name, tensor.shape, coding, len(payload), zlib.crc32(decoded.data)))
         payloads.append(payload)
     try:
         document = {"header": dict(header), "tensors": [asdict(tensor) for tensor in table]}
@@ -96,7 +97,8 @@ def write(
     preamble = _PREAMBLE.pack(magic, VERSION, len(deflated), size, zlib.crc32(deflated))
     with replacing(path) as temporary, open(temporary, "wb") as file:
         crc = 0
-        for part in (preamble, deflated, *payloads):
+        parts: list[bytes | memoryview] = [preamble, deflated, *payloads]
+        for part in parts:
             file.write(part)
             crc = zlib.crc32(part, crc)
         file.write(_CHECKSUM.pack(crc))
@@ -135,12 +137,13 @@ class Container:
         self._lock = threading.Lock()
         self._close: Callable[[], None] = lambda: None
         if isinstance(source, (bytes, bytearray, memoryview)):
-            self.label, self._file = f"{kind} data", io.BytesIO(source)
+            self.label = f"{kind} data"
+            self._file: io.BufferedIOBase = io.BytesIO(source)
         elif isinstance(source, (str, os.PathLike)):
             self.label, self._file = os.fspath(source), open(source, "rb")  # noqa: SIM115, closed by close()
             self._close = self._file.close
         else:
-            self.label, self._file = str(getattr(source, "name", f"{kind} data")), source
+            self.label, self._file = str(getattr(source, "name", f"{kind} data")), cast(io.BufferedIOBase, source)
         try:
             with self._naming():
                 self._start = self._file.tell()
@@ -200,10 +203,10 @@ class Container:
             payload = np.empty(entry.bytes, np.uint8)
             with self._lock:
                 self._file.seek(self._start + self._offsets[name])
-                if self._file.readinto(payload) != entry.bytes:
+                if self._file.readinto(payload.data) != entry.bytes:
                     raise UserError(f"the file got shorter since it was opened: {_DAMAGED}")
             decoded = payload if entry.coding == "raw" else rans.decode(payload.data, entry.decoded_bytes)
-            if zlib.crc32(decoded) != entry.crc32:
+            if zlib.crc32(decoded.data) != entry.crc32:
                 raise UserError(f"wrong checksum: {_DAMAGED}")
             return decoded.view(DTYPES[entry.dtype]).reshape(entry.shape)
 

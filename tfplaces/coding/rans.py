@@ -106,7 +106,7 @@ def _packed_size(count: int, highest: int) -> tuple[int, int]:
 def _pack(symbols: np.ndarray, width: int) -> bytes:
     per_byte = 8 // width
     padded = np.pad(symbols, (0, -symbols.size % per_byte)).reshape(-1, per_byte)
-    return sum(padded[:, i] << np.uint8(i * width) for i in range(per_byte)).tobytes()
+    return np.bitwise_or.reduce(padded << np.arange(0, 8, width, dtype=np.uint8), axis=1).tobytes()
 
 
 def _unpack(reader: "_Reader", count: int) -> np.ndarray:
@@ -182,7 +182,10 @@ def _gram_symbols(gram: int, levels: int) -> np.ndarray:
 
 def _histogram(grams: np.ndarray, size: int) -> np.ndarray:
     chunk = 1 << 16  # bincount makes 64-bit integers of all it is given
-    return sum(np.bincount(grams[i : i + chunk], minlength=size) for i in range(0, len(grams), chunk))
+    counts = np.zeros(size, np.int64)
+    for i in range(0, len(grams), chunk):
+        counts += np.bincount(grams[i : i + chunk], minlength=size)
+    return counts
 
 
 def _quantize(counts: np.ndarray, slot_bits: int) -> np.ndarray:
@@ -239,7 +242,7 @@ def _encode_rans(symbols: np.ndarray, plan: _Plan) -> bytes:
         x = state[: len(gram)]
         full = (x >= limit[gram]).nonzero()[0]
         shed = x[full]
-        words.append(shed.astype("<u2"))  # the lower half
+        words.append(shed.astype("<u2").tobytes())  # the lower half
         x[full] = shed >> np.uint32(16)
         # x = (x // f << slot_bits) + x % f + start, with one division
         x += x // frequency[gram] * rest[gram] + start[gram]

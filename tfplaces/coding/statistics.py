@@ -122,11 +122,11 @@ def _count(file: PlacesFile, name: str) -> _Counts:
         values = file.floats(name)
         if values.ndim < 2:
             return _Counts(size, 0, 0.0, stored, stored)
-        return _Counts(size, size - np.count_nonzero(values), 32.0, stored, stored)
+        return _Counts(size, size - int(np.count_nonzero(values)), 32.0, stored, stored)
     kernel = file.shared_kernel(name)
     counts = histogram(kernel.indices, len(kernel.levels))
     zeros = int(counts[kernel.levels == 0].sum())
-    bits = math.log2(max(1, np.count_nonzero(counts)))
+    bits = math.log2(max(1, int(np.count_nonzero(counts))))
     return _Counts(size, zeros, bits, stored, stored - coded + entropy(counts) / 8)
 
 

@@ -131,7 +131,8 @@ class _Rest:
 
     def __init__(self, deflated: np.ndarray, label: str):
         self._inflater, self.label = zlib.decompressobj(), label
-        self._deflated, self._next = deflated.data, b""
+        self._deflated: memoryview = deflated.data
+        self._next: bytes | memoryview = b""
 
     def take(self, size: int) -> bytes:
         taken = bytearray()

@@ -105,7 +105,7 @@ class _Coded:
 def _best(piece: Constant, data: np.ndarray) -> _Coded | None:
     """The shortest coding of a piece; None where it had better be deflated with the rest."""
     starts = range(0, len(data), max(_SAMPLE, len(data) // _SAMPLES))
-    sample = b"".join(data[start : start + _SAMPLE] for start in starts)
+    sample = b"".join(data[start : start + _SAMPLE].tobytes() for start in starts)
     shortest, best = len(zlib.compress(sample)) * (len(data) / len(sample)), None
     for coded in _codings(piece, data):
         if (size := coded.size()) < shortest:

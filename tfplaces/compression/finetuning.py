@@ -238,7 +238,7 @@ class _SharedVariable:
         self.indices = _variable(owner, f"{name}_indices", channel_view(shared.indices, shared.channel_axis), False)
         # How many weights of a channel share a level: all that the kernel's RMS takes.
         self.counts = _variable(owner, f"{name}_counts", self._count().numpy(), False)
-        self._moved = None
+        self._moved: Any = None  # a variable, only where weights are assigned anew
         if moves:
             weights = tf.reshape(kernel.variable.value, self._shape) / (shared.scales[:, None] * self._unit)
             self._moved = _variable(owner, f"{name}_moved", weights, False)

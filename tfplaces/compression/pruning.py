@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -103,9 +104,7 @@ class _Scores:
     def __init__(self, weights: np.ndarray, channel_axis: ChannelAxis, relative: bool):
         self.weights = weights
         self._view = channel_view(weights, channel_axis)
-        self._factors = np.ones(1, np.float32)
-        if relative:
-            self._factors = 1 / channel_rms(self._view)
+        self._factors = 1 / channel_rms(self._view) if relative else np.ones(1, np.float32)
 
     def blocks(self) -> Iterator[np.ndarray]:
         for rows in row_blocks(self._view):
@@ -122,7 +121,7 @@ class _Scores:
         return middle.view(np.float32), counts[used]
 
     def count_below(self, limit: np.float32) -> int:
-        return sum(np.count_nonzero(block < limit) for block in self.blocks())
+        return sum(int(np.count_nonzero(block < limit)) for block in self.blocks())
 
     def zero_below(self, limit: np.float32, count: int) -> None:
         """Zeroes so many weights below a limit; where there are more, the first of those next to it stay."""
@@ -147,10 +146,10 @@ def _lamp_counts(kernels: Sequence[_Scores], count: int) -> list[int]:
         numbers.append(number)
         owners.append(np.full(len(number), owner))
     order = np.argsort(np.concatenate(lamps), kind="stable")
-    numbers, owners = np.concatenate(numbers)[order], np.concatenate(owners)[order]
-    before = np.cumsum(numbers) - numbers
-    taken = np.clip(count - before, 0, numbers)
-    return np.bincount(owners, taken, minlength=len(kernels)).astype(np.int64).tolist()
+    number_of, owner_of = np.concatenate(numbers)[order], np.concatenate(owners)[order]
+    before = np.cumsum(number_of) - number_of
+    taken = np.clip(count - before, 0, number_of)
+    return np.bincount(owner_of, taken, minlength=len(kernels)).astype(np.int64).tolist()
 
 
 def prune_weights(weights: np.ndarray, channel_axis: ChannelAxis, sparsity: float) -> None:
@@ -217,9 +216,10 @@ class Pruning(keras.callbacks.Callback):
         layers: str = "*",
     ):
         super().__init__()
-        if (threshold is None) == (sparsity is None):
+        schedule = sparsity if threshold is None else threshold
+        if schedule is None or (threshold is not None and sparsity is not None):
             raise UserError("give a schedule of thresholds or one of sparsities")
-        self._what, self._schedule = ("threshold", threshold) if threshold else ("sparsity", sparsity)
+        self._what, self._schedule = "sparsity" if threshold is None else "threshold", schedule
         self._scope, self._layers = scope, layers
         self._masks: Sequence[tuple] = ()
 
@@ -246,8 +246,8 @@ class Pruning(keras.callbacks.Callback):
         ]
         self._next_step = self._taken() + 1
         if due:
-            value = float(due[-1])
-            prune_model(self._pruned, **{self._what: value}, scope=self._scope, layers=self._layers)
+            limit: dict[str, Any] = {self._what: float(due[-1])}
+            prune_model(self._pruned, **limit, scope=self._scope, layers=self._layers)
             self._keep_zeros()
 
     def on_train_batch_end(self, batch, logs=None):

@@ -22,7 +22,7 @@ import os
 import struct
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -113,7 +113,7 @@ def open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
             yield image
 
 
-def _identify(path: str | os.PathLike, file: BinaryIO) -> Image.Image:
+def _identify(path: str | os.PathLike, file: IO[bytes]) -> Image.Image:
     start = file.read(16)
     for kind in KINDS:
         factory, accepts = Image.OPEN[kind]
@@ -150,7 +150,7 @@ def _check_pixels(path: str | os.PathLike, image: Image.Image, reducible: bool) 
     return pixels
 
 
-def _coefficient_bytes(file: BinaryIO) -> int:
+def _coefficient_bytes(file: IO[bytes]) -> int:
     """What libjpeg keeps of a JPEG that comes in several scans: 2 bytes a coefficient; 0 for a JPEG in one scan."""
     position = file.tell()
     try:

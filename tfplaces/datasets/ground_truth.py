@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -152,7 +153,7 @@ class GroundTruth:
     def take_queries(self, queries: Sequence[int] | np.ndarray) -> GroundTruth:
         """What is known about some of the queries, in the order given."""
         queries = np.asarray(queries, np.int64)
-        taken = {
+        taken: dict[str, Any] = {
             name: value.take(queries) if isinstance(value, IndexLists) else value[queries]
             for name in ("positives", *_PER_QUERY)
             if (value := getattr(self, name)) is not None

@@ -44,7 +44,7 @@ class CachedImages(Images):
         self._kept: dict[tuple[int, tuple[int, int]], np.ndarray] = {}
 
     def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
-        key = (index, tuple(size))
+        key = (index, (size[0], size[1]))
         image = self._kept.get(key)
         if image is None:
             image = self.images.read(index, size)

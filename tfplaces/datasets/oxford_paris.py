@@ -185,9 +185,10 @@ def _read_query(file: str, prefix: str, corrupt: frozenset[str]) -> _Query:
     fields = _read_text(file).split()
     try:
         image, *numbers = fields
-        x1, y1, x2, y2 = box = tuple(float(number) for number in numbers)
+        x1, y1, x2, y2 = (float(number) for number in numbers)
     except ValueError:
         raise UserError(f"{file}: expected NAME x1 y1 x2 y2, but it has {' '.join(fields)[:80]!r}") from None
+    box = (x1, y1, x2, y2)
     if not all(math.isfinite(v) for v in box) or x1 >= x2 or y1 >= y2:
         raise UserError(f"{file}: the box {x1:g} {y1:g} {x2:g} {y2:g} is empty; expected x1 < x2 and y1 < y2")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -98,7 +99,7 @@ def open_interpreter(path: str, threads: int = 1, keep_tensors: bool = False) ->
     """
     try:
         if path.lower().endswith(".tflpack"):
-            model = {"model_content": coding.unpack_bytes(path)}
+            model: dict[str, Any] = {"model_content": coding.unpack_bytes(path)}
         else:
             with open(path, "rb") as file:
                 head = file.read(8)

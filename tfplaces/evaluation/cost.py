@@ -129,7 +129,9 @@ class _Runner:
     """A model in a process of its own, which has described a batch of images and does so again when told to."""
 
     def __init__(self, path: str, process: subprocess.Popen, log: IO[str]):
+        assert process.stdin is not None and process.stdout is not None  # both are pipes
         self._path, self._process, self._log = path, process, log
+        self._told, self._answers = process.stdin, process.stdout
         opened = self._answer()
         self.input_size: tuple[int, int] = tuple(opened["input_size"])
         self.batch: int = opened["batch"]
@@ -138,11 +140,11 @@ class _Runner:
     def run(self) -> float:
         """Milliseconds of the second of two calls, each of a batch."""
         with contextlib.suppress(BrokenPipeError):  # there is no answer then
-            os.write(self._process.stdin.fileno(), b"\n")
+            os.write(self._told.fileno(), b"\n")
         return self._answer()
 
     def _answer(self) -> Any:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             code = self._process.wait()
             self._log.seek(0)

@@ -24,4 +24,7 @@ def reset_peak() -> int:
 
 def _status(key: str) -> int:
     with open("/proc/self/status") as file:
-        return 1024 * int(re.search(rf"{key}:\s*(\d+) kB", file.read())[1])
+        found = re.search(rf"{key}:\s*(\d+) kB", file.read())
+    if found is None:
+        raise RuntimeError(f"/proc/self/status has no {key}")
+    return 1024 * int(found[1])

@@ -112,7 +112,7 @@ class NetVLAD(keras.layers.Layer):
         alpha = sharpness * -np.log(0.01) / max(gap, 1e-12)
         self.centroids.assign(centroids)
         self.assignment.assign((alpha * directions.T)[None, None])
-        if self.use_bias:
+        if self.bias is not None:
             self.bias.assign(np.zeros(self.clusters))
 
     def compute_output_spec(self, inputs):

@@ -97,7 +97,7 @@ def convert(
         sample: list[Batch] = []
         if precision in STATIC or int8_output:
             images = choose_images(sets, batch, seed)
-            size = model.input_size if input_size in (None, "any") else input_size
+            size = model.input_size if input_size is None or input_size == "any" else input_size
             sample = read_full_batches(images, size, batch)
         floats, saved = _write_floats(model, folder, precision, input_size, batch, float_input)
         locations = locate_kernels(model, np.memmap(floats, mode="r"))

@@ -38,6 +38,8 @@ class KernelLocation:
     def constant(self, lite: TFLiteModel) -> Constant:
         """The constant; where it stands once for each image of a batch, as full_int8's centroids do, the first."""
         found = lite.find(self.tensor)
+        if found is None:
+            raise RuntimeError(f"{self.tensor} is no constant any more")
         return dataclasses.replace(found, values=found.values[0]) if found.values.ndim > len(self.axes) else found
 
     def arranged(self, kernel: np.ndarray) -> np.ndarray:

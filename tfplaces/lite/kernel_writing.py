@@ -50,11 +50,12 @@ def write_exactly(data, floats, locations: Sequence[KernelLocation], shared: Map
         users = zip(lite.users(location.tensor), original.users(location.tensor), strict=True)
         for inputs, before in users:
             bias = lite.constant(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
-            if bias is None or bias.values.dtype != np.int32:
+            old = None if bias is None else original.constant(before[2])
+            if bias is None or old is None or bias.values.dtype != np.int32:
                 continue
             steps = lite.scale(inputs[0]) * scales.astype(np.float64)
             with np.errstate(all="ignore"):
-                counts = np.rint(original.constant(before[2]).values / steps)
+                counts = np.rint(old.values / steps)
             held = np.abs(counts) <= _BIAS_MAX  # a step that underflows to zero makes NaN, which is not
             if not np.all(held):
                 channel = int(np.argmin(held))

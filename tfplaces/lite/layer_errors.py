@@ -64,7 +64,8 @@ def layer_errors(path: str | os.PathLike, model: PlaceNet, dataset: PlaceDataset
     batch, height, width, _ = runner.shape
     dim = runner.descriptor_dim if runner.descriptor_dim != model.descriptor_dim else None
     chosen = np.linspace(0, len(dataset.database) - 1, min(_LAYER_IMAGES, len(dataset.database))).astype(int)
-    power, noise = defaultdict(float), defaultdict(float)
+    power: defaultdict[str, float] = defaultdict(float)
+    noise: defaultdict[str, float] = defaultdict(float)
     with converting_folder(path) as folder:
         reference = _Activations(float_form(model, folder, precision, (batch, height, width, 3), dim))
         for index in chosen:

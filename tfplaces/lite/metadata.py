@@ -5,6 +5,8 @@ The schema is metadata_schema.fbs of TFLite Support, the encoding https://flatbu
 
 from __future__ import annotations
 
+from typing import Any
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -94,14 +96,14 @@ _KEPT_FIELDS = (
 
 def _describe(description: str, float_input: bool) -> bytes:
     """The metadata, a flatbuffer of their own."""
-    image = {
+    image: dict[int, Any] = {
         _TENSOR_NAME: "image",
         _TENSOR_DESCRIPTION: "A photo, RGB, 0 to 255; preprocessing is inside the model.",
         _TENSOR_CONTENT: {_CONTENT_TYPE: _IMAGE_PROPERTIES, _CONTENT: {_IMAGE_COLOR_SPACE: _RGB}},
-        _TENSOR_STATS: {_STATS_MAX: np.float32([255]), _STATS_MIN: np.float32([0])},
+        _TENSOR_STATS: {_STATS_MAX: np.array([255], np.float32), _STATS_MIN: np.array([0], np.float32)},
     }
     if float_input:
-        unchanged = {_NORMALIZATION_MEAN: np.float32([0]), _NORMALIZATION_STD: np.float32([1])}
+        unchanged = {_NORMALIZATION_MEAN: np.array([0], np.float32), _NORMALIZATION_STD: np.array([1], np.float32)}
         image[_TENSOR_PROCESS_UNITS] = [{_PROCESS_TYPE: _NORMALIZATION_OPTIONS, _PROCESS: unchanged}]
     descriptor = {
         _TENSOR_NAME: "descriptor",

@@ -41,7 +41,7 @@ def check_requirements(
         raise UserError(f"{what} needs images to calibrate on: name some, or choose another precision")
     if precision == "full_int8" and input_size == "any":
         raise UserError("full_int8 is of one input size: its scales are those of so many local features")
-    whitening = model.config["whitening"]
+    whitening: int = model.config["whitening"]
     if descriptor_dim is not None and not 1 <= descriptor_dim <= whitening:
         has = f"a whitening to {whitening} dimensions" if whitening else "no whitening"
         raise UserError(f"descriptor_dim={descriptor_dim}: the network has {has}, of which the first can be kept")
@@ -49,7 +49,8 @@ def check_requirements(
         _check_int4(model)
     if precision == "full_int8":
         _check_integer_form(model)
-    summarize(model, model.input_size if input_size in (None, "any") else input_size)  # refuses one too small
+    # Refuses a size that is too small.
+    summarize(model, model.input_size if input_size is None or input_size == "any" else input_size)
     check_weights(model, _FLOAT16_MAX if precision == "float16" else float(np.finfo(np.float32).max))
 
 

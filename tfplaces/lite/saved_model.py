@@ -36,7 +36,7 @@ def main(
     data = bytearray(converter.convert())
     name_output(data)
     with open(result, "wb") as file:
-        file.write(with_metadata(data, description=description, float_input=input_type == "float32"))
+        file.write(with_metadata(bytes(data), description=description, float_input=input_type == "float32"))
 
 
 def _end_with_parent() -> None:

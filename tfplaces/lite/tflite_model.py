@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-_DTYPES = {
+_DTYPES: dict[int, np.dtype] = {
     schema.TensorType.FLOAT32: np.dtype("<f4"),
     schema.TensorType.FLOAT16: np.dtype("<f2"),
     schema.TensorType.INT32: np.dtype("<i4"),
@@ -188,7 +188,8 @@ class TFLiteModel:
             return None
         details = schema.BlockwiseQuantization()
         details.Init(quantization.Details().Bytes, quantization.Details().Pos)
-        return self.constant(details.Scales()).values
+        scales = self.constant(details.Scales())
+        return None if scales is None else scales.values
 
 
 def _unpack_int4(raw: np.ndarray) -> np.ndarray:

@@ -102,7 +102,7 @@ class PlaceNet(keras.Model):
         with _dtype_policy(dtype):
             inputs = keras.Input((None, None, 3), name="image")
             super().__init__(inputs, _build(inputs, config), name=name)
-        self.config = config
+        self.config: dict[str, Any] = config
         if not trainable:
             self.trainable = False
         known = {layer.name for layer in self.layers}

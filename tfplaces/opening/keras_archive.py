@@ -7,6 +7,7 @@ hundred bytes can ask for any amount of memory, and an archive can inflate to a 
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
 from typing import Any
@@ -85,5 +86,5 @@ def _check_size(sides: list, name: str) -> None:
 
 
 def _product(config: dict, *keys: str) -> float:
-    found = [config.get(key) for key in keys]
-    return found[0] * found[1] if all(isinstance(n, (int, float)) for n in found) else 0
+    found = [number for key in keys if isinstance(number := config.get(key), (int, float))]
+    return math.prod(found) if len(found) == len(keys) else 0

@@ -27,7 +27,7 @@ def _serve(path: str, input_size: tuple[int, int] | None, threads: int) -> None:
         imported = memory.peak()
         base = memory.reset_peak()
     try:
-        describer = load_describer(path, tuple(input_size) if input_size else None, threads)
+        describer = load_describer(path, input_size and (input_size[0], input_size[1]), threads)
     except UserError as error:
         print(json.dumps(str(error)), file=answers)
         return

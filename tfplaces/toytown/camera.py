@@ -131,7 +131,9 @@ class Painter:
         self.canvas = canvas
         self.glow = Image.new("L", canvas.size) if glow else None
         self._matrix = camera.matrix(*canvas.size)
-        self._pens = [(ImageDraw.Draw(canvas), None)] + ([(ImageDraw.Draw(self.glow), 0)] if glow else [])
+        self._pens: list[tuple[ImageDraw.ImageDraw, int | None]] = [(ImageDraw.Draw(canvas), None)]
+        if self.glow is not None:
+            self._pens.append((ImageDraw.Draw(self.glow), 0))
 
     def sees(self, corners: np.ndarray) -> bool:
         """Whether any of a convex polygon `[n, 3]` is in the picture."""
@@ -153,7 +155,7 @@ class Painter:
         ends = np.cumsum(counts)
         points = (np.concatenate([shape.corners for shape in shapes]) - position) @ self._matrix.T
         pixels = points[:, :2] / np.maximum(points[:, 2:], NEAR)
-        for n in np.flatnonzero(self._visible(pixels, ends - counts, ends) | _cut(points, ends - counts)):
+        for n in np.flatnonzero(self._visible(pixels, ends - counts, ends) | _cut(points, ends - counts)).tolist():
             shape, corners = shapes[n], slice(ends[n] - counts[n], ends[n])
             outline = pixels[corners] if points[corners, 2].min() >= NEAR else self._outline(points[corners])
             if outline is None:

@@ -21,7 +21,8 @@ def shade(colour: Sequence[int], factor: float) -> Colour:
 
 def mix(a: Sequence[int], b: Sequence[int], share: float) -> Colour:
     """The colour `share` (0 to 1) of the way from a to b."""
-    return tuple(int(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    red, green, blue = (int(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    return red, green, blue
 
 
 class Drawing:
@@ -57,22 +58,22 @@ class Drawing:
         right, high = round((x + width) * scale) - 1, round((z + height) * scale) - 1
         return left, bottom - max(low, high), max(left, right), bottom - low
 
-    def rect(self, x: float, z: float, width: float, height: float, colour: Sequence[int]) -> None:
+    def rect(self, x: float, z: float, width: float, height: float, colour: tuple[int, ...]) -> None:
         """Fills a rectangle whose lower left corner is (x, z)."""
         self._draw.rectangle(self._box(x, z, width, height), colour)
 
-    def ellipse(self, x: float, z: float, width: float, height: float, colour: Sequence[int]) -> None:
+    def ellipse(self, x: float, z: float, width: float, height: float, colour: tuple[int, ...]) -> None:
         """Fills the ellipse inside the rectangle whose lower left corner is (x, z)."""
         self._draw.ellipse(self._box(x, z, width, height), colour)
 
-    def polygon(self, points: Sequence[tuple[float, float]], colour: Sequence[int]) -> None:
+    def polygon(self, points: Sequence[tuple[float, float]], colour: tuple[int, ...]) -> None:
         self._draw.polygon([self.pixel(*point) for point in points], colour)
 
-    def line(self, points: Sequence[tuple[float, float]], width: float, colour: Sequence[int]) -> None:
+    def line(self, points: Sequence[tuple[float, float]], width: float, colour: tuple[int, ...]) -> None:
         pixels = max(1, round(width * self.scale))
         self._draw.line([self.pixel(*point) for point in points], colour, pixels, joint="curve")
 
-    def text(self, x: float, z: float, height: float, words: str, colour: Sequence[int], width: float) -> None:
+    def text(self, x: float, z: float, height: float, words: str, colour: tuple[int, ...], width: float) -> None:
         """Writes words centred on (x, z), letters `height` high, smaller if they would be wider than `width`."""
         font = _font(round(height * self.scale * 1.35))
         length = font.getlength(words) / self.scale

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tfplaces.toytown.camera import Light
-from tfplaces.toytown.drawing import SCALE, Drawing, mix, shade, surface
+from tfplaces.toytown.drawing import SCALE, Colour, Drawing, mix, shade, surface
 from tfplaces.toytown.town import House
 from tfplaces.toytown.windows import GLASS, WARM, WINDOWS, columns, window_pane
 
@@ -126,7 +126,7 @@ class Facade:
         draw.rect(x - 0.2, z - 0.12, width + 0.4, 0.12, shade(trim, 1.2 if house.material == "timber" else 0.96))
         draw.rect(x - 0.2, z - 0.2, width + 0.4, 0.08, dark)
         if house.shutter:
-            self._shutters(x, z, width, height)
+            self._shutters(x, z, width, height, house.shutter)
         if house.balcony == "flowers":
             self._flowers(x, z, width)
 
@@ -141,8 +141,8 @@ class Facade:
             self._panes[key] = dark, lit
         return self._panes[key]
 
-    def _shutters(self, x: float, z: float, width: float, height: float) -> None:
-        draw, colour = self.drawing, self.house.shutter
+    def _shutters(self, x: float, z: float, width: float, height: float, colour: Colour) -> None:
+        draw = self.drawing
         leaf = min(width / 2, 0.55)
         for left in (x - leaf - 0.06, x + width + 0.06):
             draw.rect(left + 0.04, z - 0.06, leaf, height + 0.02, shade(self.house.wall, 0.66))
@@ -319,8 +319,8 @@ def gable_outline(house: House) -> list[tuple[float, float]]:
         return [*half, *((width - x, z) for x, z in reversed(half))]
     if house.roof == "bell":
         t = np.linspace(0, 1, 12)
-        x = np.concatenate([[0, 0], 0.08 + 0.24 * t, [0.32], 0.5 - 0.18 * np.cos(t * np.pi / 2)]) * width
-        z = np.concatenate([[0, 0.12], 0.12 + 0.5 * t**2, [0.7], 0.72 + 0.28 * np.sin(t * np.pi / 2)]) * height
-        half = list(zip(x.tolist(), z.tolist(), strict=True))
+        across = np.concatenate([[0, 0], 0.08 + 0.24 * t, [0.32], 0.5 - 0.18 * np.cos(t * np.pi / 2)]) * width
+        up = np.concatenate([[0, 0.12], 0.12 + 0.5 * t**2, [0.7], 0.72 + 0.28 * np.sin(t * np.pi / 2)]) * height
+        half = list(zip(across.tolist(), up.tolist(), strict=True))
         return [*half, *((width - x, z) for x, z in reversed(half))]
     return []

@@ -42,7 +42,7 @@ def _upright(image: Image.Image, x: float, y: float, z: float, lights: Sequence[
 def _panel(origin: Vector, right: Vector, down: Vector, colour: Colour) -> Polygon:
     """A parallelogram of one colour: its upper left corner and two edges."""
     o, r, d = np.array(origin), np.array(right), np.array(down)
-    return Polygon([o, o + r, o + r + d, o + d], colour)
+    return Polygon(np.stack([o, o + r, o + r + d, o + d]), colour)
 
 
 def _cheeks(x: float, y: float, z: float, width: float, height: float, depth: float, colour: Colour) -> list[Shape]:
@@ -77,7 +77,7 @@ def _roof(house: House, rng: np.random.Generator) -> list[Shape]:
         run, rise = DEPTH / 2, 4.0
         ridge = eaves + rise
         front = slope((0, run, ridge), (width, 0, 0), (0, -run, -rise))
-        ends = [
+        ends: list[Shape] = [
             Polygon([(x, y, eaves), (x, run, ridge), (x, DEPTH - y, eaves)], shade(house.wall, 0.75))
             for x, y in ((0, DEPTH), (width, 0))
         ]

@@ -66,7 +66,8 @@ def skyline(seed: int) -> Picture:
         x = 0.0
         while x < 120:
             width, height = rng.uniform(4, 9), rng.uniform(6, 10) + (3 if depth > 0.6 else 0)
-            wall = _haze(tuple(int(c) for c in rng.integers(120, 220, 3)), depth)
+            red, green, blue = rng.integers(120, 220, 3).tolist()
+            wall = _haze((red, green, blue), depth)
             roof = _haze(((168, 84, 62), (90, 96, 108), (130, 84, 66))[rng.integers(3)], depth)
             drawing.rect(x, 0, width, height, wall)
             drawing.polygon([(x - 0.3, height), (x + width + 0.3, height), (x + width / 2, height + 3)], roof)

@@ -282,14 +282,17 @@ def _plan_street(rng: np.random.Generator) -> Street:
     family = FAMILIES[family_name]
     tone = rng.uniform(-0.1, 0.1, 3) + 1
     chosen = rng.permutation(len(family.walls))[:4]
-    walls = tuple(tuple(int(min(255, c * t)) for c, t in zip(family.walls[i], tone, strict=True)) for i in chosen)
+    walls = []
+    for i in chosen:
+        red, green, blue = (int(min(255, c * t)) for c, t in zip(family.walls[i], tone, strict=True))
+        walls.append((red, green, blue))
     road, pavement = rng.choice(["asphalt", "asphalt", "cobbles"]), rng.choice(["slabs", "slabs", "cobbles"])
     grounds = ((186, 180, 170), (168, 164, 160), (190, 172, 150), (160, 150, 146))
     trees = rng.choice(["none", "none", "round", "poplar", "conifer", "blossom", "autumn"])
     return Street(
         family=family_name,
-        model=_draw_house(rng, family, walls),
-        walls=walls,
+        model=_draw_house(rng, family, tuple(walls)),
+        walls=tuple(walls),
         pavement=str(pavement),
         pavement_colour=grounds[rng.integers(len(grounds))],
         road=str(road),

@@ -167,7 +167,7 @@ def illuminate(
         float32 `[height, width, 3]`, 0 to 255, not clipped.
     """
     weather = WEATHERS[condition]
-    light = np.array(weather.light, np.float32)
+    light: np.ndarray = np.array(weather.light, np.float32)
     if condition == "day" and rng.random() < SUNNY:
         light = light * _sun(seen, rng)[..., None]
     if glow is not None:

@@ -66,7 +66,9 @@ class PairMiner:
 
     def _place(self, anchor: int) -> set[int]:
         """The anchor and all that must not come into its batch as another place; a label stands for all its images."""
-        related = [anchor] if anchor < self._database else self._truth.never_negative(anchor - self._database)
+        related = np.array([anchor])
+        if anchor >= self._database:
+            related = self._truth.never_negative(anchor - self._database)
         labels = self._truth.database_labels
         return {anchor, *(related if labels is None else -1 - np.unique(labels[related])).tolist()}
 
@@ -116,7 +118,8 @@ class PairMiner:
         left = list(range(len(queries)))
         while len(left) > 1:
             first, others = left[0], np.array(left[1:pool])
-            batch, shown = [], set()
+            batch: list[int] = []
+            shown: set[int] = set()
             for k in (first, *others[np.argsort(-near[first, others], kind="stable")]):
                 # Everything of the place: none of it may come in as another place.
                 place = self._place(int(queries[k]))

@@ -45,7 +45,7 @@ class WorkDir:
         Raises:
             UserError: the folder holds another run, or something else, or another run is at work in it.
         """
-        identity = json.loads(json.dumps({**identity, "sha256": [sha256(file) for file in files]}))
+        found_again = json.loads(json.dumps({**identity, "sha256": [sha256(file) for file in files]}))
         work_dir = cls(path)
         work_dir._held = hold(work_dir.path)
         if work_dir._held is None and is_held(work_dir.path):
@@ -53,7 +53,7 @@ class WorkDir:
                 f"{work_dir.path}: another run is at work in this folder; wait for its end, or name another --output"
             )
         try:
-            work_dir._take_up(identity)
+            work_dir._take_up(found_again)
         except BaseException:
             work_dir._release()
             raise

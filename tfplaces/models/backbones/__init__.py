@@ -42,7 +42,8 @@ class Backbone:
 
 
 def _minus(mean: tuple[float, float, float]) -> tuple[float, float, float]:
-    return tuple(-m for m in mean)
+    first, second, third = mean
+    return -first, -second, -third
 
 
 _alexnet = Backbone(alexnet.build, "conv5", (227, 227), 1.0, _minus(_CAFFE_MEAN), True, "conv1")
