@@ -9,12 +9,13 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import TextIO
 
 from absl import flags
 
-from tfplaces.common.errors import UserError
+from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.common.extras import MissingExtraError, needed_by
 from tfplaces.common.files import check_replaceable
 from tfplaces.common.text import printable
@@ -92,6 +93,20 @@ def run(
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _show_warnings(program: str) -> None:
+    """Makes what is to be known of the user's data one line; other warnings are shown as they were."""
+    others = warnings.showwarning
+
+    def show(message, category, *rest) -> None:
+        if issubclass(category, DataWarning):
+            print(f"{program}: {printable(str(message))}", file=sys.stderr)
+        else:
+            others(message, category, *rest)
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", DataWarning)
 
 
 class _Printable(io.TextIOBase):

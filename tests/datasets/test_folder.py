@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.datasets import PlaceDataset, load_dataset, load_image
 
 Write = Callable[..., Path]
@@ -90,19 +91,20 @@ GOOD = {"queries": ["q.png"], "database": ["a.png", "b.png"], "positives": [[1]]
 @pytest.mark.parametrize(
     ("truth", "message"),
     [
-        ("{", "not readable as JSON"),
-        ("", "not readable as JSON"),
-        ("[" * 100_000, "not readable as JSON"),
+        ("{", "no JSON: Expecting property name"),
+        ("", "no JSON"),
+        ("[" * 100_000, "nested too deeply"),
         ([], 'expected {"queries": '),
         ({}, 'expected {"queries": '),
-        ({**GOOD, "positives": {"q.png": [1]}}, 'expected {"queries": '),
+        ({**GOOD, "positives": {"q.png": [1]}}, "has no list 'positives'; there are none"),
+        ('{"queries": ["q.png"], "queries": [], "database": [], "positives": []}', "queries"),
         ({**GOOD, "database": "a.png"}, 'expected {"queries": '),
         ({**GOOD, "database": [1, 2]}, "a file name is not a string"),
         ({**GOOD, "queries": [["q.png"]]}, "a file name is not a string"),
         ({**GOOD, "database": ["a.png", "x.png", "y.png"]}, "2 of 3 images missing under .*database, first: x.png"),
         ({**GOOD, "queries": ["q.png", "x.png"]}, "1 of 2 images missing under .*queries, first: x.png"),
-        ({**GOOD, "queries": [""]}, "1 of 1 images missing"),
-        ({**GOOD, "queries": ["q\0.png"]}, "1 of 1 images missing"),
+        ({**GOOD, "queries": [""]}, "no file can have the name"),
+        ({**GOOD, "queries": ["q\0.png"]}, "no file can have the name"),
         ({**GOOD, "database": ["../a.png"]}, r"\.\./a\.png points outside .*database"),
         ({**GOOD, "database": ["x/../../a.png"]}, "points outside"),
         ({**GOOD, "database": ["..\\a.png"]}, "points outside"),
@@ -129,7 +131,7 @@ def test_bad_ground_truth(truth: Any, message: str, write_photos: Write) -> None
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ("nothing", "not readable as JSON"),
+        ("nothing", "no JSON"),
         ([], 'expected {"file name": "label"'),
         ({}, 'expected {"file name": "label"'),
         ({"a.png": ["mill"]}, 'expected {"file name": "label"'),
@@ -148,7 +150,7 @@ def test_bad_labels(labels: Any, message: str, write_photos: Write) -> None:
 def test_bytes_that_are_no_text(write_photos: Write) -> None:
     root = write_photos("images/a.png")
     (root / "labels.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"labels\.json: not readable as JSON"):
+    with pytest.raises(ValueError, match=r"labels\.json: no JSON"):
         open_folder(root)
 
 
@@ -192,3 +194,61 @@ def test_real_sets(name: str, queries: int, database: int, tfplaces_data: Path) 
     dataset = open_folder(tfplaces_data / name)
     assert (len(dataset.queries), len(dataset.database)) == (queries, database)
     assert dataset.queries.read(0, (60, 80)).shape == (60, 80, 3)
+
+
+def test_all_folders_below_a_place_belong_to_it(write_photos: Callable[..., Path]) -> None:
+    root = write_photos("a/1.png", "a/left/2.png", "a/left/far/3.png", "b/right/1.png", "b/right/2.png")
+    with pytest.warns(DataWarning, match="4 images lie in folders below a place's folder and count to .*: a, b"):
+        dataset = load_dataset(f"folder:{root}")
+    assert dataset.queries.names == ["a/1.png", "b/right/1.png"]
+    assert dataset.database.names == ["a/left/2.png", "a/left/far/3.png", "b/right/2.png"]
+    assert dataset.database_places.tolist() == [0, 0, 1]
+
+
+def test_what_is_left_out_is_said(write_photos: Callable[..., Path]) -> None:
+    root = write_photos("a/1.png", "a/2.png")
+    for name in ("3.HEIC", "4.heic", "5.cr2", "notes.txt"):
+        (root / "a" / name).write_bytes(b"x")
+    with pytest.warns(DataWarning, match=r"left out: 2 \.heic \(.*\), 1 \.cr2") as warned:
+        dataset = load_dataset(f"folder:{root}")
+    assert len(warned) == 1 and len(dataset.notes) == 1 and "txt" not in dataset.notes[0]
+    for name in ("1.png", "2.png"):
+        (root / "a" / name).unlink()
+    with pytest.raises(UserError, match=r"no images there; left out: 2 \.heic"):
+        load_dataset(f"folder:{root}")
+
+
+def test_links_to_folders_are_followed(write_photos: Callable[..., Path]) -> None:
+    root = write_photos("set/a/1.png", "elsewhere/1.png", "elsewhere/2.png")
+    (root / "set" / "b").symlink_to("../elsewhere")
+    (root / "set" / "a" / "loop").symlink_to("..")
+    with pytest.warns(DataWarning, match="1 links back to a folder above"):
+        dataset = load_dataset(f"folder:{root}/set")
+    assert [*dataset.queries.names, *dataset.database.names] == ["a/1.png", "b/1.png", "b/2.png"]
+
+
+def test_names_of_other_systems(write_photos: Callable[..., Path]) -> None:
+    """Backslashes, another Unicode form, a byte order mark: as a list made on Windows or macOS has them."""
+    root = write_photos("queries/sub/q.png", "database/caf\u00e9.png", "database/B.PNG")
+    gt = {"queries": ["sub\\q.png"], "database": ["cafe\u0301.png", "b.png"], "positives": [[0]]}
+    (root / "gt.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(gt).encode())
+    dataset = load_dataset(f"folder:{root}")
+    assert (dataset.queries.names, dataset.database.names) == (["sub/q.png"], ["caf\u00e9.png", "B.PNG"])
+    (root / "gt.json").write_bytes(json.dumps(gt, ensure_ascii=False).encode("utf-16"))
+    assert load_dataset(f"folder:{root}").database.names == dataset.database.names
+
+
+def test_queries_that_are_in_the_database_are_counted(write_photos: Callable[..., Path]) -> None:
+    root = write_photos("a/1.png", "a/2.png", "b/1.png", "b/2.png", "c/1.png", "c/2.png")
+    assert load_dataset(f"folder:{root}").notes == ()
+    (root / "b" / "3.png").write_bytes((root / "b" / "1.png").read_bytes())
+    with pytest.warns(DataWarning, match="1 of 3 queries are in the database too, byte by byte"):
+        load_dataset(f"folder:{root}")
+    (root / "a" / "4.png").symlink_to("1.png")
+    with pytest.warns(DataWarning, match="2 of 3 queries"):
+        load_dataset(f"folder:{root}")
+    # Of one size, and alike at the beginning.
+    for name, end in (("1.png", b"1"), ("2.png", b"2")):
+        (root / "c" / name).write_bytes((root / "a" / "1.png").read_bytes() + b"\0" * 100_000 + end)
+    with pytest.warns(DataWarning, match="2 of 3 queries"):
+        load_dataset(f"folder:{root}")

@@ -1,6 +1,9 @@
 """The image pipeline, file by file and in batches. Pillow is the definition, numpy says what upright means."""
 
+import concurrent.futures
+import gc
 import io
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -12,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tfplaces.common.errors import UserError
 from tfplaces.datasets import CachedImages, ImageFiles, Images, PlaceDataset, cached, load_image
+from tfplaces.datasets.images import Room
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (20, 30, 3), np.uint8)
@@ -186,13 +191,56 @@ def test_image_files(write_photos: Callable[..., Path]) -> None:
 def test_cache_keeps_what_fits() -> None:
     """Images of 2 · 3 · 3 = 18 bytes: two fit in 40, the third is read again each time."""
     source = Numbered(3)
-    images = CachedImages(source, max_bytes=40)
+    images = CachedImages(source, Room(40))
     assert images.names == source.names
     for _ in range(3):
         for i in range(3):
             np.testing.assert_array_equal(images.read(i, (2, 3)), np.full((2, 3, 3), i))
     assert source.reads == [0, 1, 2, 2, 2]
-    assert sum(image.nbytes for image in images._kept.values()) == 36
+
+
+def test_caches_share_their_room_and_give_it_back() -> None:
+    """Images of 18 bytes: two fit in 40, whichever cache they are in."""
+    room = Room(40)
+    first, second = CachedImages(Numbered(3), room), CachedImages(Numbered(3), room)
+    for images in (first, second, second, first):
+        images.read(0, (2, 3))
+    assert room.left == 4
+    second.read(1, (2, 3))
+    assert room.left == 4 and second.images.reads == [0, 1]
+    del second, images
+    gc.collect()
+    assert room.left == 22
+
+
+def test_an_image_is_decoded_once_however_many_threads_ask() -> None:
+    class Slow(Numbered):
+        def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
+            both.wait(5)  # until all have asked, or the cache has let only one ask
+            return super().read(index, size)
+
+    source, room, both = Slow(1), Room(1000), threading.Event()
+    images = CachedImages(source, room)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(images.read, 0, (2, 3)) for _ in range(8)]
+        both.set()
+        for image in asked:
+            np.testing.assert_array_equal(image.result(), np.zeros((2, 3, 3)))
+    assert source.reads == [0] and room.left == 982
+
+
+def test_what_could_not_be_read_is_read_again() -> None:
+    class Once(Numbered):
+        def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
+            if not self.reads:
+                self.reads.append(-1)
+                raise UserError("not now")
+            return super().read(index, size)
+
+    images = CachedImages(Once(1), Room(100))
+    with pytest.raises(UserError, match="not now"):
+        images.read(0, (2, 3))
+    assert images.read(0, (2, 3)).shape == (2, 3, 3)
 
 
 def test_cache_knows_sizes() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfplaces.datasets.toytown import toytown
+from tfplaces.datasets import Toytown
 from tfplaces.report.sheets import contact_sheet
 from tfplaces.toytown.camera import Camera, Painter, Picture, Polygon
 from tfplaces.toytown.houses import build
@@ -39,7 +39,7 @@ def gradients(image: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def town():
     """Twelve places: database and query images, read once."""
-    dataset = toytown(places=12, seed=3)
+    dataset = Toytown(places=12, seed=3).open()
     database = np.stack([dataset.database.read(i, NATIVE) for i in range(len(dataset.database))])
     queries = np.stack([dataset.queries.read(i, NATIVE) for i in range(len(dataset.queries))])
     return dataset, database, queries
@@ -68,7 +68,7 @@ def test_positives_are_the_images_of_the_place(town):
 
 
 def test_size():
-    dataset = toytown(places=2)
+    dataset = Toytown(places=2).open()
     for size in (SMALL, NATIVE, (200, 100)):
         image = dataset.queries.read(0, size)
         assert image.shape == (*size, 3)
@@ -78,17 +78,17 @@ def test_size():
 def test_same_bytes_in_another_order_and_in_a_larger_town(town):
     _, _, queries = town
     forget()
-    larger = toytown(places=5000, seed=3)
+    larger = Toytown(places=5000, seed=3).open()
     for i in (35, 2, 17, 0):
         np.testing.assert_array_equal(larger.queries.read(i, NATIVE), queries[i])
 
 
 def test_global_random_state_does_not_matter():
     np.random.seed(0)
-    first = toytown(places=2).database.read(1, SMALL)
+    first = Toytown(places=2).open().database.read(1, SMALL)
     np.random.seed(1)
     forget()
-    np.testing.assert_array_equal(toytown(places=2).database.read(1, SMALL), first)
+    np.testing.assert_array_equal(Toytown(places=2).open().database.read(1, SMALL), first)
 
 
 def test_threads_read_the_same_bytes(town):
@@ -133,7 +133,7 @@ def test_places_resemble_themselves(town):
 
 def test_a_large_town_is_opened_at_once():
     start = time.perf_counter()
-    dataset = toytown(places=100_000)
+    dataset = Toytown(places=100_000).open()
     assert time.perf_counter() - start < 2
     assert dataset.database.read(399_999, SMALL).shape == (*SMALL, 3)
 
@@ -148,18 +148,18 @@ def test_a_large_town_is_opened_at_once():
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        toytown(**arguments)
+        Toytown(**arguments).open()
 
 
 def test_index_out_of_range():
-    dataset = toytown(places=2)
+    dataset = Toytown(places=2).open()
     for index in (-1, 8):
         with pytest.raises(IndexError):
             dataset.database.read(index, SMALL)
 
 
 def test_contact_sheet():
-    sheet = contact_sheet(toytown(places=3), places=2, size=SMALL)
+    sheet = contact_sheet(Toytown(places=3).open(), places=2, size=SMALL)
     assert sheet.size == (7 * 64 + 6 * 4, 2 * 48 + 4)
     assert sheet.getpixel((65, 10)) == (255, 255, 255)
 

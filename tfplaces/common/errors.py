@@ -9,3 +9,7 @@ class UserError(ValueError):
     The command-line tools print the message as one line and exit with code 2. Any other exception is a bug of this
     library and is shown with its trace.
     """
+
+
+class DataWarning(UserWarning):
+    """Something about the user's data should be known, though it can be used: what was left out, and why."""

@@ -3,7 +3,7 @@
 (a) `database/`, `queries/` and `gt.json`: `{"queries": [names], "database": [names], "positives": [[database indices]
     for each query]}`.
 (b) `images/` and `labels.json`: `{"file name": "label"}`; a label is a place.
-(c) Sub-folders of images; each is a place.
+(c) Sub-folders of images; each is a place, with all that lies in folders below it.
 (d) Images in the folder itself: unlabelled, a database without queries.
 
 In (b) and (c) the first image of a place, by name, is its query, the others are the database.
@@ -11,129 +11,158 @@ In (b) and (c) the first image of a place, by name, is its query, the others are
 
 from __future__ import annotations
 
-import json
+import collections
+import dataclasses
 import os
 from typing import Any
 
 import numpy as np
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.strict_json import read_json
+from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
+from tfplaces.datasets.copies import queries_in_database
+from tfplaces.datasets.discovery import find_images, resolve_names
 from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.images import EXTENSIONS, ImageFiles
 from tfplaces.datasets.index_lists import IndexLists
 
 
-def folder(path: str) -> PlaceDataset:
-    """Opens a folder; see the module for the layouts.
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A folder of photos; see the module for the layouts.
 
-    Args:
+    Attributes:
         path: the folder.
-
-    Raises:
-        ValueError: nothing usable there, or a ground truth that does not fit the files.
+        truth: the key of `gt.json` that holds the database indices of each query.
     """
-    if not os.path.isdir(path):
-        raise UserError(f"folder:{path}: no such folder")
-    if os.path.exists(os.path.join(path, "gt.json")):
-        return _ground_truth(path)
-    if os.path.exists(os.path.join(path, "labels.json")):
-        return _labels(path)
-    for parts, file in ((("database", "queries"), "gt.json"), (("images",), "labels.json")):
-        if all(os.path.isdir(os.path.join(path, part)) for part in parts):
-            raise UserError(f"folder:{path}: has {' and '.join(parts)}, but no {file} that says what shows what")
-    places = [d for d in sorted(os.listdir(path)) if os.path.isdir(os.path.join(path, d)) and not d.startswith(".")]
-    places = [d for d in places if _image_names(os.path.join(path, d))]
-    files = _image_names(path)
-    if places and files:
-        raise UserError(
-            f"folder:{path}: images both beside and inside its {len(places)} sub-folders; move the {len(files)} "
-            f"beside them into a place of their own, first: {files[0]}"
-        )
-    if places:
-        names = [(f"{d}/{name}", d) for d in places for name in _image_names(os.path.join(path, d))]
-        return _labelled(path, path, dict(names))
-    if not files:
-        raise UserError(f"folder:{path}: no images there (looked for {' '.join(EXTENSIONS)})")
-    return PlaceDataset(f"folder:{path}", ImageFiles(path, files), ImageFiles(path, []), GroundTruth(IndexLists.of([])))
 
+    path: str
+    truth: str = "positives"
 
-def _image_names(path: str) -> list[str]:
-    return sorted(n for n in os.listdir(path) if n.lower().endswith(EXTENSIONS) and not n.startswith("."))
+    def open(self) -> PlaceDataset:
+        """Opens the folder.
 
+        Raises:
+            UserError: nothing usable is there, or the ground truth does not fit the files.
+        """
+        path = self.path
+        if not os.path.isdir(path):
+            comma = "; of several data sets each begins with its kind, as in folder:a,folder:b" if "," in path else ""
+            raise UserError(f"{self._name}: no such folder{comma}")
+        if os.path.exists(os.path.join(path, "gt.json")):
+            return self._ground_truth()
+        if self.truth != "positives":
+            raise UserError(f"{self._name}: truth={self.truth} is for a folder with a gt.json, and there is none")
+        if os.path.exists(os.path.join(path, "labels.json")):
+            return self._labels()
+        for parts, file in ((("database", "queries"), "gt.json"), (("images",), "labels.json")):
+            if all(os.path.isdir(os.path.join(path, part)) for part in parts):
+                raise UserError(f"{self._name}: has {' and '.join(parts)}, but no {file} that says what shows what")
+        return self._images()
 
-def _read_json(path: str) -> Any:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
+    @property
+    def _name(self) -> str:
+        return f"folder:{printable_name(self.path)}"
 
-
-def _ground_truth(path: str) -> PlaceDataset:
-    file = os.path.join(path, "gt.json")
-    gt = _read_json(file)
-    if not isinstance(gt, dict) or not all(isinstance(gt.get(k), list) for k in ("queries", "database", "positives")):
-        raise UserError(f'{file}: expected {{"queries": [...], "database": [...], "positives": [[...], ...]}}')
-    images = {}
-    for part in ("queries", "database"):
-        root = os.path.join(path, part)
-        _check_files(file, root, gt[part])
-        images[part] = ImageFiles(root, gt[part])
-    database, queries = images["database"], images["queries"]
-    if not database.names:
-        raise UserError(f"{file}: its database is empty")
-    if len(gt["positives"]) != len(queries):
-        raise UserError(f"{file}: {len(queries)} queries, but positives for {len(gt['positives'])}")
-    positives = []
-    for name, row in zip(queries.names, gt["positives"], strict=True):
-        if not isinstance(row, list) or not all(type(i) is int for i in row):
-            raise UserError(f"{file}: the positives of {name} are not a list of whole numbers")
-        bad = [i for i in row if not 0 <= i < len(database)]
-        if bad:
+    def _images(self) -> PlaceDataset:
+        found = find_images(self.path)
+        notes = [found.note] if found.note else []
+        beside = [name for name in found.names if "/" not in name]
+        places = {name: name.partition("/")[0] for name in found.names if "/" in name}
+        if places and beside:
             raise UserError(
-                f"{file}: positive {bad[0]} of {name} is out of range: the database has {len(database)} images, "
-                "numbered from 0"
+                f"{self._name}: images both beside and inside its {len(set(places.values()))} sub-folders; move the "
+                f"{len(beside)} beside them into a place of their own, first: {printable_name(beside[0])}"
             )
-        positives.append(np.unique(np.asarray(row, np.int64)))
-    return PlaceDataset(f"folder:{path}", database, queries, GroundTruth(IndexLists.of(positives)))
+        if places:
+            deeper = collections.Counter(place for name, place in places.items() if name.count("/") > 1)
+            if deeper:
+                first = ", ".join(map(printable_name, list(deeper)[:3]))
+                notes.append(
+                    f"{sum(deeper.values())} images lie in folders below a place's folder and count to that place: "
+                    f"{first}" + (", …" if len(deeper) > 3 else "")
+                )
+            return self._labelled(self.path, places, notes)
+        if not beside:
+            looked = f"; {found.note}" if found.note else f" (looked for {' '.join(EXTENSIONS)})"
+            raise UserError(f"{self._name}: no images there{looked}")
+        truth = GroundTruth(IndexLists.of([]))
+        files = ImageFiles(self.path, beside), ImageFiles(self.path, [])
+        return PlaceDataset(self._name, *files, truth, notes=tuple(notes))
+
+    def _ground_truth(self) -> PlaceDataset:
+        file = os.path.join(self.path, "gt.json")
+        gt, shown = read_json(file), printable_name(file)
+        if not isinstance(gt, dict) or not all(isinstance(gt.get(k), list) for k in ("queries", "database")):
+            raise UserError(f'{shown}: expected {{"queries": [...], "database": [...], "positives": [[...], ...]}}')
+        rows = gt.get(self.truth)
+        if not isinstance(rows, list):
+            lists = [key for key, value in gt.items() if isinstance(value, list) and key not in ("queries", "database")]
+            raise UserError(f"{shown}: has no list {self.truth!r}; there are {', '.join(lists) or 'none'}")
+        images = {}
+        for part in ("queries", "database"):
+            root = os.path.join(self.path, part)
+            images[part] = ImageFiles(root, resolve_names(root, _names(shown, gt[part]), shown))
+        database, queries = images["database"], images["queries"]
+        if not database.names:
+            raise UserError(f"{shown}: its database is empty")
+        if len(rows) != len(queries):
+            raise UserError(f"{shown}: {len(queries)} queries, but {self.truth} for {len(rows)}")
+        positives = []
+        for name, row in zip(queries.names, rows, strict=True):
+            if not isinstance(row, list) or not all(type(i) is int for i in row):
+                raise UserError(f"{shown}: the {self.truth} of {printable_name(name)} are not a list of whole numbers")
+            bad = [i for i in row if not 0 <= i < len(database)]
+            if bad:
+                raise UserError(
+                    f"{shown}: positive {bad[0]} of {printable_name(name)} is out of range: the database has "
+                    f"{len(database)} images, numbered from 0"
+                )
+            positives.append(np.unique(np.asarray(row, np.int64)))
+        truth = GroundTruth(IndexLists.of(positives))
+        return PlaceDataset(self._name, database, queries, truth, notes=_copies(queries, database))
+
+    def _labels(self) -> PlaceDataset:
+        file = os.path.join(self.path, "labels.json")
+        labels, shown = read_json(file), printable_name(file)
+        if not isinstance(labels, dict) or not labels or not all(type(v) in (str, int) for v in labels.values()):
+            raise UserError(f'{shown}: expected {{"file name": "label", ...}}')
+        root = os.path.join(self.path, "images")
+        names = resolve_names(root, list(labels), shown)
+        return self._labelled(root, dict(zip(names, map(str, labels.values()), strict=True)), [])
+
+    def _labelled(self, root: str, labels: dict[str, str], notes: list[str]) -> PlaceDataset:
+        """A data set from the label of each file; the first file of a label is its query."""
+        numbers: dict[str, int] = {}
+        queries, database, places = [], [], []
+        for name in sorted(labels):
+            label = labels[name]
+            if label not in numbers:
+                numbers[label] = len(numbers)
+                queries.append(name)
+            else:
+                database.append(name)
+                places.append(numbers[label])
+        if not database:
+            raise UserError(
+                f"{self._name}: each place has one image only; two or more are needed to find one by another"
+            )
+        # The queries' places are numbered in the order of the queries.
+        truth = GroundTruth.of_labels(np.arange(len(queries)), np.asarray(places, np.int64))
+        files = ImageFiles(root, database), ImageFiles(root, queries)
+        return PlaceDataset(self._name, *files, truth, notes=(*notes, *_copies(files[1], files[0])))
 
 
-def _labels(path: str) -> PlaceDataset:
-    file = os.path.join(path, "labels.json")
-    labels = _read_json(file)
-    if not isinstance(labels, dict) or not labels or not all(isinstance(v, (str, int)) for v in labels.values()):
-        raise UserError(f'{file}: expected {{"file name": "label", ...}}')
-    root = os.path.join(path, "images")
-    _check_files(file, root, list(labels))
-    return _labelled(path, root, {name: str(label) for name, label in labels.items()})
-
-
-def _check_files(file: str, root: str, names: list[str]) -> None:
+def _names(shown: str, names: list[Any]) -> list[str]:
     if not all(isinstance(name, str) for name in names):
-        raise UserError(f"{file}: a file name is not a string")
-    outside = [n for n in names if os.path.isabs(n) or ".." in n.replace("\\", "/").split("/")]
-    if outside:
-        raise UserError(f"{file}: {outside[0]} points outside {root}")
-    missing = [n for n in names if not os.path.isfile(os.path.join(root, n))]
-    if missing:
-        raise UserError(f"{file}: {len(missing)} of {len(names)} images missing under {root}, first: {missing[0]}")
+        raise UserError(f"{shown}: a file name is not a string")
+    return names
 
 
-def _labelled(path: str, root: str, labels: dict[str, str]) -> PlaceDataset:
-    """A data set from the label of each file; the first file of a label is its query."""
-    numbers: dict[str, int] = {}
-    queries, database, places = [], [], []
-    for name in sorted(labels):
-        label = labels[name]
-        if label not in numbers:
-            numbers[label] = len(numbers)
-            queries.append(name)
-        else:
-            database.append(name)
-            places.append(numbers[label])
-    if not database:
-        raise UserError(f"folder:{path}: each place has one image only; two or more are needed to find one by another")
-    # The queries' places are numbered in the order of the queries.
-    truth = GroundTruth.of_labels(np.arange(len(queries)), np.asarray(places, np.int64))
-    return PlaceDataset(f"folder:{path}", ImageFiles(root, database), ImageFiles(root, queries), truth)
+def _copies(queries: ImageFiles, database: ImageFiles) -> tuple[str, ...]:
+    found = queries_in_database(queries, database)
+    if not found:
+        return ()
+    return (f"{found} of {len(queries)} queries are in the database too, byte by byte: finding those shows nothing",)

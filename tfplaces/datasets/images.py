@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import os
+import threading
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,33 +28,87 @@ class ImageFiles(Images):
         self.root = root
         self.names = list(names)
 
+    def paths(self) -> list[str]:
+        """The paths of the files."""
+        return [os.path.join(self.root, name) for name in self.names]
+
     def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
         return load_image(os.path.join(self.root, self.names[index]), size)
 
 
+class Room:
+    """A bound on the memory of images that are kept, which caches may share.
+
+    Args:
+        size: bytes in all.
+    """
+
+    def __init__(self, size: int):
+        self.left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Takes so many bytes, if there are as many."""
+        with self._lock:
+            fits = size <= self.left
+            self.left -= size * fits
+            return fits
+
+    def give_back(self, sizes: list[int]) -> None:
+        """Gives back what a cache has taken, when it goes."""
+        with self._lock:
+            self.left += sum(sizes)
+
+
+# Of all caches of the process together.
+ROOM = Room(2**30)
+
+
 class CachedImages(Images):
-    """Keeps decoded images of one size in memory, as many as fit in a bound; the rest is read again.
+    """Keeps decoded images in memory, as many as there is room for; the rest is read again.
+
+    Any number of threads may read; an image that several ask for at once is decoded once.
 
     Args:
         images: what is read.
-        max_bytes: bound on the memory of the images kept.
+        room: bounds the memory of the images kept; by default a gibibyte for all caches of the process together.
     """
 
-    def __init__(self, images: Images, max_bytes: int = 2**30):
+    def __init__(self, images: Images, room: Room = ROOM):
         self.images = images
         self.names = images.names
-        self._room = max_bytes
-        self._kept: dict[tuple[int, tuple[int, int]], np.ndarray] = {}
+        self._room = room
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[int, tuple[int, int]], concurrent.futures.Future[np.ndarray]] = {}
+        self._sizes: list[int] = []
+        weakref.finalize(self, room.give_back, self._sizes)
 
     def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
-        key = (index, (size[0], size[1]))
-        image = self._kept.get(key)
-        if image is None:
+        key = index, (int(size[0]), int(size[1]))
+        with self._lock:
+            found = self._kept.get(key)
+            mine = found is None
+            if found is None:
+                found = self._kept[key] = concurrent.futures.Future()
+        if not mine:
+            return found.result()
+        try:
             image = self.images.read(index, size)
-            if image.nbytes <= self._room:
-                self._room -= image.nbytes
-                self._kept[key] = image
+        except BaseException as error:
+            self._forget(key)
+            found.set_exception(error)
+            raise
+        if self._room.take(image.nbytes):
+            self._sizes.append(image.nbytes)
+        else:
+            self._forget(key)
+        image.setflags(write=False)  # it is everybody's
+        found.set_result(image)
         return image
+
+    def _forget(self, key: tuple[int, tuple[int, int]]) -> None:
+        with self._lock:
+            del self._kept[key]
 
 
 def cached(dataset: PlaceDataset) -> PlaceDataset:

@@ -13,6 +13,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -41,30 +42,40 @@ PARIS_CORRUPT = frozenset(
 _MAX_DEPTH = 3
 
 
-def oxford5k(path: str, protocol: str = "crop", receptive_field: int = VGG16_RECEPTIVE_FIELD) -> PlaceDataset:
-    """Opens Oxford Buildings: 5063 images, 55 queries.
+@dataclasses.dataclass(frozen=True)
+class OxfordBuildings:
+    """Oxford Buildings: 5063 images, 55 queries.
 
-    Args:
+    Attributes:
         path: a folder with the images and the ground truth; see the module.
         protocol: `crop`, which NetVLAD's authors (Arandjelović et al., CVPR 2016) recommend as the sets' own: a query
             is its box, expanded by half the receptive field on each side and clipped to the image, so that the centres
             of all features are in the box; or `full`: the whole image.
-        receptive_field: of a feature, in pixels of the image file: 196 of VGG16's conv5_3, 163 of AlexNet's conv5, 0
-            for the box alone. It depends on the network; the default keeps the queries the same for all.
-
-    Raises:
-        ValueError: an option is out of range, images or ground truth are missing or ambiguous, or a file of the ground
-            truth is malformed.
+        receptive_field: that of a feature, in pixels of the image file: 196 of VGG16's conv5_3, 163 of AlexNet's conv5,
+            0 for the box alone. It depends on the network; the default keeps the queries the same for all.
     """
-    return _buildings(f"oxford5k:{path}", path, "oxc1_", frozenset(), protocol, receptive_field)
+
+    path: str
+    protocol: Literal["crop", "full"] = "crop"
+    receptive_field: int = VGG16_RECEPTIVE_FIELD
+
+    def open(self) -> PlaceDataset:
+        """Opens the data set.
+
+        Raises:
+            UserError: an option is out of range, images or ground truth are missing or ambiguous, or a file of the
+                ground truth is malformed.
+        """
+        return _buildings(f"oxford5k:{self.path}", self.path, "oxc1_", frozenset(), self.protocol, self.receptive_field)
 
 
-def paris6k(path: str, protocol: str = "crop", receptive_field: int = VGG16_RECEPTIVE_FIELD) -> PlaceDataset:
-    """Opens Paris Buildings: 6392 images, the 20 corrupt ones left out, and 55 queries.
+@dataclasses.dataclass(frozen=True)
+class ParisBuildings(OxfordBuildings):
+    """Paris Buildings: 6392 images, the 20 corrupt ones left out, and 55 queries; options as of `OxfordBuildings`."""
 
-    Args, Raises: as for `oxford5k`.
-    """
-    return _buildings(f"paris6k:{path}", path, "", PARIS_CORRUPT, protocol, receptive_field)
+    def open(self) -> PlaceDataset:
+        """Opens the data set; raises what `OxfordBuildings.open` does."""
+        return _buildings(f"paris6k:{self.path}", self.path, "", PARIS_CORRUPT, self.protocol, self.receptive_field)
 
 
 class Crops(ImageFiles):

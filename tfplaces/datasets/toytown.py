@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -32,30 +34,39 @@ class TownImages(Images):
         return resize(Image.fromarray(render(self.seed, self.split, place, *self.views[view])), size)
 
 
-def toytown(places: int = 60, seed: int = 0, split: str = "test") -> PlaceDataset:
+@dataclasses.dataclass(frozen=True)
+class Toytown:
     """A generated town: streets of houses photographed by day, to be recognised at dusk, in rain and at night.
 
     Every place has four database images and three queries. Images are drawn when they are read, at 180 x 240 pixels;
     an image depends on the seed, the split, the place and the view alone.
 
-    Args:
-        places: how many, at least 2.
-        seed: of the town, at least 0.
+    Attributes:
+        places: how many places there are, at least 2.
+        seed: gives the town, at least 0.
         split: `train`, `val` or `test`; they share no street.
-
-    Raises:
-        ValueError: an argument is out of range.
     """
-    if places < 2:
-        raise UserError(f"toytown: places={places}, but at least 2 are needed")
-    if seed < 0:
-        raise UserError(f"toytown: seed={seed}, but it must be 0 or more")
-    if split not in SPLITS:
-        raise UserError(f"toytown: split={split!r}, but it must be one of {', '.join(SPLITS)}")
-    numbers = np.arange(places, dtype=np.int64)
-    return PlaceDataset(
-        spec=f"toytown?places={places}&seed={seed}&split={split}",
-        database=TownImages(places, seed, split, DATABASE_VIEWS),
-        queries=TownImages(places, seed, split, QUERY_VIEWS),
-        truth=GroundTruth.of_labels(np.repeat(numbers, len(QUERY_VIEWS)), np.repeat(numbers, len(DATABASE_VIEWS))),
-    )
+
+    places: int = 60
+    seed: int = 0
+    split: Literal["train", "val", "test"] = "test"
+
+    def open(self) -> PlaceDataset:
+        """Opens the town.
+
+        Raises:
+            UserError: an option is out of range.
+        """
+        if self.places < 2:
+            raise UserError(f"toytown: places={self.places}, but at least 2 are needed")
+        if self.seed < 0:
+            raise UserError(f"toytown: seed={self.seed}, but it must be 0 or more")
+        if self.split not in SPLITS:
+            raise UserError(f"toytown: split={self.split!r}, but it must be one of {', '.join(SPLITS)}")
+        numbers = np.arange(self.places, dtype=np.int64)
+        return PlaceDataset(
+            spec=f"toytown?places={self.places}&seed={self.seed}&split={self.split}",
+            database=TownImages(self.places, self.seed, self.split, DATABASE_VIEWS),
+            queries=TownImages(self.places, self.seed, self.split, QUERY_VIEWS),
+            truth=GroundTruth.of_labels(np.repeat(numbers, len(QUERY_VIEWS)), np.repeat(numbers, len(DATABASE_VIEWS))),
+        )
