@@ -2,7 +2,7 @@
 
 python find_place.py --model=model.tflpack --places=known photo.jpg another.jpg
 
-Needs ai-edge-litert, numpy, pillow and tfplaces without its dependencies: no TensorFlow. See README.md beside it.
+Needs tfplaces as `pip install ".[lite]"` installs it: no TensorFlow. See README.md beside it.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ import sys
 try:
     import numpy as np
 
+    from tfplaces.common.errors import UserError
     from tfplaces.common.processors import usable_processors
-    from tfplaces.datasets.images import EXTENSIONS, ImageFiles
+    from tfplaces.common.text import printable, printable_name
+    from tfplaces.datasets.discovery import find_images
+    from tfplaces.datasets.image_kinds import EXTENSIONS
+    from tfplaces.datasets.images import ImageFiles
     from tfplaces.describers import Describer, describe_images
     from tfplaces.evaluation.search import similarities
     from tfplaces.opening import load_describer
 except ModuleNotFoundError as error:
-    print(f"find_place: {error.name} is not installed; see README.md: pip install ai-edge-litert numpy pillow, then "
-          "tfplaces with pip install --no-deps", file=sys.stderr)  # fmt: skip
+    print(f"find_place: {error.name} is not installed; in a checkout of tfplaces: pip install \".[lite]\"",
+          file=sys.stderr)  # fmt: skip
     sys.exit(2)
 
 
 def known_places(folder: str) -> ImageFiles:
-    """The images in a folder and its sub-folders, by name.
+    """The images in a folder and its sub-folders, links followed, by name; says what is left out and why.
 
     Raises:
-        ValueError: no such folder, or no image in it.
+        UserError: no such folder, or no image in it.
     """
-    if not os.path.isdir(folder):
-        raise ValueError(f"{folder}: no such folder")
-    names = []
-    for path, subfolders, files in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        images = [name for name in files if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
-        names += [os.path.relpath(os.path.join(path, name), folder) for name in images]
-    if not names:
-        raise ValueError(f"{folder}: no images there (looked for {' '.join(EXTENSIONS)})")
-    return ImageFiles(folder, sorted(names))
+    found = find_images(folder)
+    if found.note:
+        print(f"find_place: {printable_name(folder)}: {found.note}", file=sys.stderr)
+    if not found.names:
+        raise UserError(f"{printable_name(folder)}: no images there (looked for {' '.join(EXTENSIONS)})")
+    return ImageFiles(folder, found.names)
 
 
 def load_model(path: str) -> Describer:
     """Opens a `.tflite` or a `.tflpack`.
 
     Raises:
-        ValueError: it is none, or not one from an image to a descriptor.
+        UserError: it is none, or not one from an image to a descriptor.
     """
     if not path.lower().endswith((".tflite", ".tflpack")):
-        raise ValueError(f"{path}: not a .tflite or .tflpack file")
+        raise UserError(f"{printable_name(path)}: not a .tflite or .tflpack file")
     return load_describer(path, threads=usable_processors())
 
 
@@ -58,15 +58,15 @@ def find_places(model: str, places: str, photos: list[str], matches: int) -> Non
     """Prints the best matches of each photo: the cosine of their descriptors, 1 at most, and the name."""
     missing = next((photo for photo in photos if not os.path.isfile(photo)), None)
     if missing is not None:
-        raise ValueError(f"{missing}: no such image")
+        raise UserError(f"{printable_name(missing)}: no such image")
     known = known_places(places)
     describer = load_model(model)
     queries = describe_images(describer, ImageFiles("", photos), "photos")  # first: they tell soon what is wrong
     database = describe_images(describer, known, "places")
     for photo, row in zip(photos, similarities(queries, database), strict=True):
-        print(photo)
+        print(printable_name(photo))
         for index in np.argsort(-row, kind="stable")[:matches]:
-            print(f"  {row[index]:.4f}  {known.names[index]}")
+            print(f"  {row[index]:.4f}  {printable_name(known.names[index])}")
 
 
 def main() -> int:
@@ -80,8 +80,8 @@ def main() -> int:
         parser.error(f"--matches={args.matches}: at least 1")
     try:
         find_places(args.model, args.places, args.photo, args.matches)
-    except (ValueError, OSError) as error:
-        print(f"find_place: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"find_place: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -88,8 +88,8 @@ def test_links_between_folders_are_bounded(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_is_no_folder(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
-    for name in ("none", "a.jpg"):
-        with pytest.raises(UserError, match=f"{name}: cannot be listed as a folder"):
+    for name, message in (("none", "no such folder"), ("a.jpg", "cannot be listed as a folder")):
+        with pytest.raises(UserError, match=f"{name}: {message}"):
             find_images(tmp_path / name)
 
 

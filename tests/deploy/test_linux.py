@@ -24,7 +24,6 @@ PROGRAM = ROOT / "deploy" / "linux" / "find_place.py"
 KEPT_OUT = (
     "tensorflow",
     "keras",
-    "absl",
     "sklearn",
     "matplotlib",
     "ai_edge_quantizer",
@@ -122,9 +121,20 @@ def test_descriptors_where_there_is_no_tensorflow(model: Path, photos: Path, tmp
         shutil.copy(ROOT / file, source)
     venv.create(tmp_path / "device", with_pip=True)
     python = tmp_path / "device" / "bin" / "python"
-    for packages in (["ai-edge-litert", "numpy", "pillow"], ["--no-deps", source]):
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{source}[lite]"], check=True)
     check_same(python, False, model, photos, tmp_path, PYTHONPATH="")
+
+
+def test_links_are_followed_and_what_is_left_out_is_said(model: Path, photos: Path, tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    known.mkdir()
+    (known / "linked").symlink_to(photos / "place1")
+    shutil.copy(photos / "place0" / "0.jpg", known)
+    (known / "a.cr2").write_bytes(b"no image")
+    command = [sys.executable, PROGRAM, f"--model={model}", f"--places={known}", str(photos / "place1" / "0.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and done.stdout.splitlines()[1] == "  1.0000  linked/0.jpg"
+    assert f"find_place: {known}: left out: 1 .cr2 (a camera's raw image)" in done.stderr
 
 
 @pytest.mark.parametrize(

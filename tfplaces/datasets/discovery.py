@@ -93,6 +93,8 @@ def _walk(root: str, leave_out: Callable[[list[str]], None]) -> Iterator[tuple[s
                 leave_out(["links back to a folder above"])
                 continue
             entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            raise UserError(f"{printable_name(folder)}: no such folder") from None
         except OSError as error:
             raise UserError(f"{printable_name(folder)}: cannot be listed as a folder ({error.strerror})") from None
         for entry in entries:

@@ -31,7 +31,8 @@ _OPTIONAL = {"JPEG": "jpg", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_200
 def _is_read(kind: str) -> bool:
     if kind == "HEIF":
         return importlib.util.find_spec("pillow_heif") is not None
-    return kind not in _OPTIONAL or bool(features.check(_OPTIONAL[kind]))
+    # Not features.check(), which warns of what an older Pillow has not heard of.
+    return kind not in _OPTIONAL or _OPTIONAL[kind] in features.get_supported()
 
 
 KINDS = tuple(kind for kind in _ENDINGS if _is_read(kind))
