@@ -1,168 +1,18 @@
-"""The image pipeline, file by file and in batches. Pillow is the definition, numpy says what upright means."""
+"""Sequences of images: files, and those that are kept in memory once decoded."""
 
 import concurrent.futures
 import gc
-import io
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets import CachedImages, ImageFiles, Images, PlaceDataset, cached, load_image
 from tfplaces.datasets.images import Room
-
-RNG = np.random.default_rng(0)
-PIXELS = RNG.integers(0, 256, (20, 30, 3), np.uint8)
-
-# What is displayed of stored pixels, by the EXIF orientation: which side the first row and column are on.
-UPRIGHT = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: np.rot90(a),
-}
-
-
-@pytest.mark.parametrize("orientation", UPRIGHT)
-def test_exif_orientation_is_applied(orientation: int, tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(load_image(tmp_path / "a.png"), UPRIGHT[orientation](PIXELS))
-
-
-GREY = PIXELS[..., 0]
-PALETTE = Image.fromarray(PIXELS).quantize(16)
-
-
-@pytest.mark.parametrize(
-    ("name", "image", "expected"),
-    [
-        ("grey.png", Image.fromarray(GREY), GREY[..., None].repeat(3, -1)),
-        ("bits.png", Image.fromarray(GREY > 99), (GREY > 99)[..., None].repeat(3, -1) * np.uint8(255)),
-        ("grey16.png", Image.fromarray(GREY.astype(np.uint16) * 257), GREY[..., None].repeat(3, -1)),
-        ("dark16.tif", Image.fromarray(GREY.astype(np.uint16) * 256 + 255), GREY[..., None].repeat(3, -1)),
-        ("rgba.png", Image.fromarray(np.dstack([PIXELS, GREY])), PIXELS),
-        ("grey_alpha.png", Image.fromarray(GREY).convert("LA"), GREY[..., None].repeat(3, -1)),
-        ("palette.png", PALETTE, np.reshape(PALETTE.getpalette(), (-1, 3))[np.asarray(PALETTE)]),
-        ("palette.gif", PALETTE, np.reshape(PALETTE.getpalette(), (-1, 3))[np.asarray(PALETTE)]),
-        # Without black the components are the complements.
-        ("cmyk.tif", Image.fromarray(np.dstack([255 - PIXELS, 0 * GREY]), "CMYK"), PIXELS),
-        ("rgb.bmp", Image.fromarray(PIXELS), PIXELS),
-        ("rgb.webp", Image.fromarray(PIXELS), PIXELS),
-    ],
-)  # fmt: skip
-def test_every_kind_of_image_becomes_rgb(name: str, image: Image.Image, expected: np.ndarray, tmp_path: Path) -> None:
-    image.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
-    actual = load_image(tmp_path / name)
-    assert actual.dtype == np.uint8
-    np.testing.assert_array_equal(actual, expected)
-
-
-def test_cmyk_jpeg(tmp_path: Path) -> None:
-    """A plain orange, so that the JPEG's losses are small."""
-    Image.new("CMYK", (16, 16), (0, 100, 200, 0)).save(tmp_path / "a.jpg")
-    np.testing.assert_allclose(load_image(tmp_path / "a.jpg"), np.full((16, 16, 3), (255, 155, 55)), atol=6)
-
-
-@pytest.mark.parametrize("size", [(7, 11), (11, 7), (40, 90), (20, 30), (20, 15)])
-def test_resized_by_pillows_bilinear(size: tuple[int, int], tmp_path: Path) -> None:
-    Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    expected = Image.fromarray(PIXELS).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    actual = load_image(tmp_path / "a.png", size)
-    assert actual.shape == (*size, 3)
-    np.testing.assert_array_equal(actual, expected)
-
-
-def test_reduction_is_antialiased(tmp_path: Path) -> None:
-    """A chessboard of single pixels becomes grey when it is made four times smaller."""
-    board = np.indices((32, 32)).sum(0) % 2 * np.uint8(255)
-    Image.fromarray(board.astype(np.uint8)).save(tmp_path / "a.png")
-    np.testing.assert_allclose(load_image(tmp_path / "a.png", (8, 8)), 127.5, atol=2)
-
-
-def jpeg() -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(PIXELS).save(file, "JPEG")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such file"),
-        (b"", "cannot be read as an image"),
-        (b"hello", "cannot be read as an image"),
-        (jpeg()[:300], "cannot be read as an image"),
-        (jpeg()[:-200], "cannot be read as an image"),
-    ],
-)
-def test_what_is_no_image_is_named(content: bytes | None, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "photo.jpg"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"^{path}: {message}"):
-        load_image(path, (8, 8))
-
-
-def test_a_folder_and_a_bomb_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=f"^{tmp_path}: a folder, not a regular file"):
-        load_image(tmp_path)
-    Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    monkeypatch.setattr("tfplaces.datasets.decoding.MAX_PIXELS", 99)
-    with pytest.raises(ValueError, match=r"a\.png: \d+ x \d+ pixels to decode are more than 99; make it smaller"):
-        load_image(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
-def test_damaged_files(kind: str, tmp_path: Path) -> None:
-    """Whatever bytes are changed, there is an image or a ValueError with the file's name."""
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a description"
-    file = io.BytesIO()
-    Image.fromarray(PIXELS).save(file, kind, **({} if kind == "GIF" else {"exif": exif}))
-    data, path = file.getvalue(), tmp_path / f"a.{kind.lower()}"
-    anywhere = st.one_of(st.integers(0, min(400, len(data)) - 1), st.integers(-300, -1))
-
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.lists(st.tuples(anywhere, st.integers(0, 255)), min_size=1, max_size=4))
-    def check(changes: list[tuple[int, int]]) -> None:
-        damaged = bytearray(data)
-        for position, value in changes:
-            damaged[position] = value
-        path.write_bytes(damaged)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                assert load_image(path, (4, 6)).shape == (4, 6, 3)
-            except ValueError as error:
-                assert str(error).startswith(f"{path}: ")
-
-    check()
-
-
-def test_errors_of_any_kind_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow raises TypeError, among others, for damaged files."""
-    Image.fromarray(PIXELS).save(tmp_path / "a.png")
-
-    def damaged(image: Image.Image, *args: object) -> None:
-        raise TypeError("'str' object cannot be interpreted as an integer")
-
-    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", damaged)
-    with pytest.raises(ValueError, match=r"a\.png: cannot be read .*'str' object"):
-        load_image(tmp_path / "a.png")
 
 
 class Numbered(Images):
