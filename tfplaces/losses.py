@@ -49,7 +49,7 @@ class TripletRankingLoss(keras.losses.Loss):
 class WeaklySupervisedTripletLoss(keras.losses.Loss):
     """Σ_n max(0, m + min_p ‖q − p‖² − ‖q − n‖²) (Arandjelović et al., CVPR 2016, equation 7), the mean over queries.
 
-    Of the potential positives p only the best counts: images taken at one place may look different ways. Queries
+    Only the best of the potential positives p counts: images taken at one place may look different ways. Queries
     without another image of their place in the batch have no loss.
 
     Args:

@@ -127,7 +127,7 @@ class Container:
     Attributes:
         label: what messages call the file.
         header: the writer's header.
-        names: of the tensors, in the file's order.
+        names: names of the tensors, in the file's order.
         file_bytes: the size of the file.
         decoded_bytes: what all tensors together take when decoded.
     """

@@ -38,12 +38,12 @@ class PlacesFile:
     `tfplaces.compression.load_compressed` to find.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         container: the file's container.
         config: arguments of the PlaceNet.
         axes: channel axis of each shared kernel by name.
         provenance: how the file came about.
-        shapes: of each weight by name, shared or not, in the file's order.
+        shapes: shape of each weight by name, shared or not, in the file's order.
     """
 
     def __init__(self, path: str | os.PathLike, max_bytes: int = MAX_BYTES):

@@ -18,7 +18,7 @@ _BLOCK = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of a layer or of a whole file.
+    """Sizes of a layer or of a whole file.
 
     Attributes:
         name: the layer; "total" for the file.
@@ -45,11 +45,11 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class FileStatistics:
-    """Of a `.places` file.
+    """Sizes of a `.places` file.
 
     Attributes:
-        layers: in the file's order.
-        total: of the whole file, its header included.
+        layers: sizes of each layer, in the file's order.
+        total: sizes of the whole file, its header included.
         place_net: arguments of the PlaceNet.
         provenance: how the file came about.
     """
@@ -61,7 +61,7 @@ class FileStatistics:
 
     @property
     def container_bytes(self) -> int:
-        """Of the header and the checksums, which belong to no layer."""
+        """Bytes of the header and the checksums, which belong to no layer."""
         return self.total.file_bytes - sum(layer.file_bytes for layer in self.layers)
 
     @property

@@ -27,10 +27,10 @@ class Constant:
     """The data of a constant tensor.
 
     Attributes:
-        offset: of its first byte in the file.
+        offset: position of its first byte in the file.
         bytes: how many.
-        value_bytes: of one value: 1, 2, 4 or 8.
-        shape: of the tensor; empty where it does not fit the bytes, as with two values a byte.
+        value_bytes: bytes of one value: 1, 2, 4 or 8.
+        shape: shape of the tensor; empty where it does not fit the bytes, as with two values a byte.
     """
 
     offset: int

@@ -45,8 +45,8 @@ class Part:
 
     Attributes:
         offset, bytes: where it is in the model.
-        value_bytes: of one value: 1, 2, 4 or 8.
-        rows: of the matrix.
+        value_bytes: bytes of one value: 1, 2, 4 or 8.
+        rows: number of rows of the matrix.
         coding: "planes", "palettes" or "multiples".
         lines: "rows" or "columns": what has a palette, or a scale, each. None for planes.
         transposed: whether what is coded are the columns, one after the other.

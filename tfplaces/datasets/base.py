@@ -138,7 +138,7 @@ def take_queries(dataset: PlaceDataset, indices: Sequence[int] | np.ndarray) -> 
 
     Args:
         dataset: where from.
-        indices: of the queries.
+        indices: indices of the queries.
     """
     return dataclasses.replace(
         dataset, queries=Subset(dataset.queries, indices), truth=dataset.truth.take_queries(indices)

@@ -117,7 +117,7 @@ def resolve_names(folder: str | os.PathLike, names: Sequence[str], source: str) 
 
     Args:
         folder: what the names are relative to.
-        names: as they are listed.
+        names: names as they are listed.
         source: the file that lists them, for messages.
 
     Returns:

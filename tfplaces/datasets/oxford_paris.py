@@ -84,7 +84,7 @@ class Crops(ImageFiles):
     Args:
         root: folder that the names are relative to.
         names: file names.
-        boxes: for each (left, top, right, bottom), as for `load_image`.
+        boxes: for each image (left, top, right, bottom), as for `load_image`.
     """
 
     def __init__(self, root: str, names: Sequence[str], boxes: Sequence[tuple[int, int, int, int]]):

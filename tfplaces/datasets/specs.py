@@ -78,8 +78,8 @@ def load_datasets(specs: str, split: str | None = None) -> list[PlaceDataset]:
     """Opens several data sets, separated by commas; each spec begins with its kind.
 
     Args:
-        specs: for example `folder:photos,folder:more,toytown`.
-        split: as for `load_dataset`.
+        specs: data sets separated by commas, for example `folder:photos,folder:more,toytown`.
+        split: see `load_dataset`.
 
     Raises:
         UserError: as for `load_dataset`.
@@ -97,9 +97,9 @@ def training_sets(spec: str, val_spec: str | None = None) -> tuple[PlaceDataset,
     """The data set to learn from and the one that judges the epochs.
 
     Args:
-        spec: to learn from; its split `train` where it has splits and names none.
-        val_spec: to judge by; by default the split `val`, or, where there are no splits, about a fifth of the places,
-            which are then left out of the training.
+        spec: the data set to learn from; its split `train` where it has splits and names none.
+        val_spec: the data set to judge by; by default the split `val`, or, where there are no splits, about a fifth of
+            the places, which are then left out of the training.
 
     Raises:
         UserError: as for `load_dataset`, or there are too few places to hold some out.
@@ -152,8 +152,8 @@ def _parse(spec: str) -> tuple[str, dict[str, str]]:
 def _split_path(text: str, known: list[str]) -> tuple[str, str]:
     """The path in the rest of a spec, and its options.
 
-    Of the ways to read it the first that names something that is there, the longest path first; else the path ends
-    where the options begin: at a question mark that the name of an option follows, or at the first.
+    Of several ways to read it the first wins that names something that is there, the longest path first. Where nothing
+    is there, the path ends at the first question mark that the name of an option follows, or at the first one.
     """
     marks = [match.start() for match in re.finditer(r"\?", text)]
     for end in [len(text), *reversed(marks)]:

@@ -27,7 +27,7 @@ def hold_out(dataset: PlaceDataset, every: int = 5) -> tuple[PlaceDataset, Place
 
     Args:
         dataset: what is split.
-        every: of how many queries one is held out.
+        every: one query of so many is held out.
 
     Returns:
         The data set to train on, and the one to judge by. Their notes say if a place was cut.

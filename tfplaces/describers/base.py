@@ -52,7 +52,7 @@ def check_finite(descriptors: np.ndarray, names: Sequence[str | int], what: str)
 
     Args:
         descriptors: floats `[n, dim]`.
-        names: of their images, for the message.
+        names: names of their images, for the message.
         what: the images are, for the message.
 
     Raises:

@@ -17,7 +17,7 @@ def describe_images(
     Args:
         describer: what describes them.
         images: what to describe.
-        label: of the progress bar, and of messages.
+        label: what the progress bar and messages call the images.
         out: where to write them, float32 `[len(images), describer.descriptor_dim]`, which may be a memory map; by
             default a new array.
 

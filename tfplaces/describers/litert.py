@@ -20,7 +20,7 @@ class LiteRTDescriber:
     Args:
         path: the model.
         input_size: (height, width) in pixels, of a model of resizable input; by default the model's own.
-        threads: of the interpreter.
+        threads: number of threads that the interpreter uses.
 
     Attributes:
         batch_size: images that the model describes in one call; a last call of fewer is filled with zeros.
@@ -91,7 +91,7 @@ def open_interpreter(path: str, threads: int = 1, keep_tensors: bool = False) ->
 
     Args:
         path: the model.
-        threads: of the interpreter.
+        threads: number of threads that the interpreter uses.
         keep_tensors: all activations can be read after a run, which takes memory.
 
     Raises:

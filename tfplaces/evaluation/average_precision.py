@@ -33,7 +33,7 @@ def group(scores: np.ndarray, positives: np.ndarray, skipped: np.ndarray) -> Gro
     """Finds the groups of a query's positives in the list of the database, ranked by score, equal scores together.
 
     Args:
-        scores: of each database image, the higher the better, `[database]`, sorted ascending.
+        scores: score of each database image, the higher the better, `[database]`, sorted ascending.
         positives: scores of the positives, `[positives]`, not empty.
         skipped: scores of the images that are taken out of the list first, such as junk, none of them positive,
             `[skipped]`.
@@ -87,7 +87,7 @@ def average_precision(groups: Groups, protocol: str) -> float:
     positives before, so the expected number stands for all orders.
 
     Args:
-        groups: of the query's positives.
+        groups: group of each of the query's positives.
         protocol: a key of `PROTOCOLS`.
     """
     n, r = groups.size, groups.positives
@@ -105,7 +105,7 @@ def recall(groups: Groups, n: int) -> float:
     ties.
 
     Args:
-        groups: of the query's positives.
+        groups: group of each of the query's positives.
         n: how many are looked at.
     """
     size, positives = int(groups.size[0]), int(groups.positives[0])

@@ -40,7 +40,7 @@ def mean_drop_interval(
     """The interval of the drop in the mean mAP of several data sets: `drop_interval`, drawing from each apart.
 
     Args:
-        bases: for each data set the average precision of each query under the model to compare with, `[queries]`.
+        bases: for each data set, the average precision of each query under the model to compare with, `[queries]`.
         others: the same under the other model.
         level, seed: see `drop_interval`.
 

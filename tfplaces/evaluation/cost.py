@@ -60,7 +60,7 @@ class Memory:
     """Peak resident memory of opening a model and describing a batch, in bytes; what is mapped from a file counts.
 
     Attributes:
-        peak: of the whole process.
+        peak: the largest memory of the whole process.
         above_runtime: above what the process takes when it has imported TensorFlow or LiteRT and nothing more.
     """
 
@@ -79,7 +79,7 @@ def measure_latency(
     Args:
         paths: `.keras`, `.places`, `.tflite` and `.tflpack` files; Keras models run through a compiled call.
         input_size: (height, width) in pixels, instead of each model's own.
-        threads: of each model's runtime.
+        threads: number of threads of each model's runtime.
 
     Raises:
         ValueError: a model cannot be opened.
@@ -116,7 +116,7 @@ def measure_memory(
     Args:
         path: a `.keras`, `.places`, `.tflite` or `.tflpack` file.
         input_size: (height, width) in pixels, instead of the model's own.
-        threads: of the model's runtime.
+        threads: number of threads of the model's runtime.
 
     Raises:
         ValueError: the model cannot be opened.

@@ -34,7 +34,8 @@ class Evaluation:
         skipped_queries: queries without positives, left out.
         notes: what is to be known of the figures, a sentence each: what the data set says of itself, and whether
             descriptors had to be brought to unit length.
-        average_precisions: of each query that has positives, in their order, 0 to 100, float64 `[queries]`.
+        average_precisions: average precision of each query that has positives, in their order, 0 to 100, float64
+            `[queries]`.
     """
 
     map: float

@@ -55,7 +55,7 @@ def rank(
     """Ranks the database for each query, best first; ties in database order.
 
     Args:
-        queries, database: as for `similarities`.
+        queries, database: descriptors, as for `similarities`.
         k: how many to return; all by default.
 
     Returns:

@@ -40,7 +40,7 @@ class UnitDescriptors:
     Args:
         vectors: `[n, dim]` of any float type; may be a memory map.
         what: they are, for messages, such as "queries".
-        names: of their images, for messages; numbers by default.
+        names: names of their images, for messages; numbers by default.
 
     Attributes:
         dim: length of a descriptor in numbers.

@@ -26,7 +26,7 @@ class PrincipalComponents:
     """The leading eigenvectors of the covariance of some vectors.
 
     Attributes:
-        mean: of the vectors, float64 `[dim]`.
+        mean: mean of the vectors, float64 `[dim]`.
         directions: orthonormal columns in the order of their variance, float32 `[dim, count]`.
         variances: the eigenvalues λ, of the unbiased covariance, float64 `[count]`, positive, descending.
     """

@@ -35,7 +35,7 @@ def choose_images(sets: Sequence[Images], batch: int, seed: int) -> Images:
     Args:
         sets: at least one, with at least one image in all.
         batch: images that the model takes at once.
-        seed: of the choice.
+        seed: seed of the choice.
     """
     full_batches = -(-min(CALIBRATION_IMAGES, sum(map(len, sets))) // batch)
     shares = _even_shares([len(images) for images in sets], full_batches * batch)

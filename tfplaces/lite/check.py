@@ -28,7 +28,7 @@ class Check:
 
     Attributes:
         dataset: spec of the images.
-        cosine_mean, cosine_min: of the two descriptors of an image, over all of the data set's.
+        cosine_mean, cosine_min: mean and least cosine of the two descriptors of an image, over all of the data set's.
         keras, tflite: the retrieval scores of both.
     """
 
@@ -122,10 +122,10 @@ def file_report(
 
     Args:
         path: the file, under its name.
-        precision: that it was converted in.
+        precision: precision that the file was converted in.
         kernel_errors: what `convert` returned.
-        checks: of the file; where there are any, latency and memory are measured as well, and `drop` is that of the
-            data set that loses most.
+        checks: the checks of the file; where there are any, latency and memory are measured as well, and `drop` is that
+            of the data set that loses most.
     """
     facts: dict[str, Any] = {"file": os.path.basename(path), "sha256": sha256(path), "bytes": os.path.getsize(path)}
     facts["precision"] = precision

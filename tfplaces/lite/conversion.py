@@ -28,7 +28,7 @@ class Conversion:
     """What came of a conversion.
 
     Attributes:
-        path: of the file that was written.
+        path: path of the file that was written.
         rejected: why the file is not good enough, empty if it is; it is then named `OUTPUT.rejected`.
         report: what is known of the file, plain JSON types, as written beside it.
         layers: errors of the layers, the one that adds most first, where they were looked at.
@@ -150,7 +150,7 @@ def _loaded(
 
 
 def _loss(checks: Sequence[Check], max_drop: float) -> str:
-    """Of the data set that loses most, that it loses too much; empty where none does."""
+    """One line that names the data set that loses most, if it loses too much; else empty."""
     worst = max(checks, key=lambda check: check.drop, default=None)
     if worst is None or worst.drop <= max_drop:
         return ""

@@ -71,7 +71,7 @@ def convert(
         float_input: float32 instead of uint8, both 0 to 255.
         int8_output: int8 with a scale from calibration instead of float32.
         descriptor_dim: keep only so many dimensions of the whitening, the first.
-        seed: of the choice of calibration images.
+        seed: seed of the choice of calibration images.
 
     Returns:
         of each kernel, by name, ‖file − model‖ / ‖model‖; 0.0 where all weights are equal to the model's, and only

@@ -82,7 +82,7 @@ def export(model: PlaceNet, folder: str, shape: tuple[int | None, ...], float_in
     Args:
         model: the network, in float32.
         folder: where to put it, under a name that TensorFlow takes.
-        shape: of its images, `[batch, height, width, 3]`.
+        shape: shape of its images, `[batch, height, width, 3]`.
         float_input: whether the images are float32 instead of uint8.
         full: whether it is to be of integers throughout, see `integer_form`.
 

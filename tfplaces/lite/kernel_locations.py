@@ -18,7 +18,7 @@ class KernelLocation:
     """Where a `.tflite` keeps a kernel of a Keras model.
 
     Attributes:
-        kernel: of the Keras model.
+        kernel: kernel of the Keras model.
         tensor: name of the constant.
         axes: the kernel's axes in the order of the tensor's.
         sign: −1 where the constant is the kernel negated.

@@ -28,7 +28,7 @@ class LayerError:
     """The error of an operator's output.
 
     Attributes:
-        layer: of the Keras model; empty where it is none's.
+        layer: name of the Keras layer; empty where the tensor belongs to none.
         operator: its name.
         error: ‖difference to the float32 file‖ / ‖float32 file‖.
         added: what of it this operator adds to its inputs' error, as √(error² − largest input's error²). Both are
@@ -58,7 +58,7 @@ def layer_errors(path: str | os.PathLike, model: PlaceNet, dataset: PlaceDataset
         path: a `.tflite`, made from `model` by `convert`.
         model: the Keras model.
         dataset: gives the images.
-        precision: of the file.
+        precision: precision of the file.
     """
     runner = _Activations(path)
     batch, height, width, _ = runner.shape
@@ -97,8 +97,8 @@ class _Activations:
     """A `.tflite` that shows what its operators compute.
 
     Attributes:
-        shape: of the input.
-        descriptor_dim: of the output.
+        shape: shape of the input.
+        descriptor_dim: dimension of the output.
         operators: name, names of the inputs and name of the output of each that has integers, in order.
     """
 

@@ -43,7 +43,7 @@ def with_metadata(data: bytes, *, description: str, float_input: bool) -> bytes:
 
     Args:
         data: the model.
-        description: of the network, for people.
+        description: what the network is, for people.
         float_input: whether the image is float32, which MediaPipe takes only if told how to normalise it: not at all.
 
     Raises:

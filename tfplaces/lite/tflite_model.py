@@ -31,7 +31,7 @@ class Constant:
     """A constant tensor of a model; the arrays are views of the file's bytes.
 
     Attributes:
-        values: as stored, of the tensor's shape; int4 unpacked to int8, a copy.
+        values: the values as stored, in the tensor's shape; int4 unpacked to int8, a copy.
         scales: float32 `[channels]`, or `[1]` for all; float32 `[channels, blocks]` where the last axis is divided into
             blocks; empty where the tensor is not quantized.
         axis: that scales go along.
@@ -63,7 +63,7 @@ class Operator:
     """An operator of a model.
 
     Attributes:
-        name: of the builtin operator, as in CONV_2D.
+        name: name of the builtin operator, as in CONV_2D.
         inputs, outputs: indices of its tensors; those that it does without are left out.
     """
 

@@ -17,7 +17,7 @@ _OF_KERAS = {"params", "_model", "model", "validation_data"}
 class Backup(keras.callbacks.Callback):
     """Saves variables of model and optimizer, and the state of the other callbacks, after every epoch.
 
-    Of a callback's attributes those are kept that have changed since it was made and are numbers, strings or lists of
+    Those of a callback's attributes are kept that have changed since it was made and are numbers, strings or lists of
     them, or lists of arrays: what `EarlyStopping` and `ReduceLROnPlateau` count, and the best weights. It has to be the
     last callback of the fit.
 

@@ -71,7 +71,7 @@ class Checkpoint:
 
 
 def _variables(fitted: keras.Model) -> list[keras.Variable]:
-    """Of the model and of its optimizer, which Keras does not count among the model's and makes in the first step."""
+    """The variables of the model and of its optimizer, whose variables Keras makes only in the first step."""
     if not fitted.optimizer.built:
         fitted.optimizer.build(fitted.trainable_variables)
     return [*fitted.variables, *fitted.optimizer.variables]

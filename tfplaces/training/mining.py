@@ -27,7 +27,7 @@ class PairMiner:
     Args:
         dataset: what to learn from.
         pairs: query and positive pairs in a batch, at least 2.
-        seed: of the order.
+        seed: seed of the order of the queries.
 
     Attributes:
         images: database, then queries; batches are indices into it.

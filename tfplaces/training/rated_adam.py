@@ -15,7 +15,7 @@ class RatedAdam(keras.optimizers.Adam):
 
     Args:
         learning_rate: a number or a schedule.
-        rate_factors: in the order of the variables that are trained; by default 1 for all.
+        rate_factors: a factor of the learning rate for each trained variable, in their order; by default 1 for all.
     """
 
     def __init__(self, learning_rate=1e-4, rate_factors: Sequence[float] | None = None, **kwargs):
