@@ -63,19 +63,21 @@ def main(args: flags.FlagValues) -> int | None:
     _check_flags(args)
 
     from tfplaces import datasets
-    from tfplaces.compression import load_compressed
-    from tfplaces.lite.conversion import run_conversion
-    from tfplaces.opening import load_place_net
 
     calibration, finetune = (
         [dataset.database for dataset in datasets.load_datasets(specs, "train")] if specs else []
         for specs in (args.calibration, args.finetune)
     )
+    verify = datasets.load_datasets(args.verify, "val") if args.verify else []
+
+    from tfplaces.compression import load_compressed
+    from tfplaces.lite.conversion import run_conversion
+    from tfplaces.opening import load_place_net
+
     is_places = args.model.lower().endswith(".places")
     made = run_conversion(
         lambda: load_compressed(args.model) if is_places else load_place_net(args.model),
-        args.output, args.precision, calibration=calibration, finetune=finetune,
-        verify=datasets.load_datasets(args.verify, "val") if args.verify else [],
+        args.output, args.precision, calibration=calibration, finetune=finetune, verify=verify,
         max_drop=args.max_drop, force=args.force, debug_layers=args.debug_layers,
         input_size="any" if args.input_size == "any" else entry.size(args.input_size), batch=args.batch,
         float_input=args.input_type == "float32", int8_output=args.output_type == "int8",

@@ -137,7 +137,7 @@ MISTAKES = {
     "refresh": (["--refresh=-1"], True, "--refresh=-1"),
     "epochs": (["--epochs=-1"], True, "--epochs=-1"),
     "loss": (["--loss=mse"], True, "--loss=mse"),
-    "diverged": (["--learning_rate=1e30"], True, "diverged in epoch 1: lower the learning rate"),
+    "diverged": (["--learning_rate=1e30", "--margin=4"], True, "training diverged in epoch 1: "),
     "validation": (["--val_dataset=folder:none"], True, "folder:none: no such folder"),
     "target by triplets": (["--target_drop=1"], True, "--loss=distill"),
     "target alone": (["--target_drop=1", "--loss=distill"], False, "needs a --dataset"),
@@ -186,9 +186,10 @@ def test_a_work_dir_of_another_run(compress, made, here: Path, monkeypatch: pyte
         compress(*flags, tune=True)
     monkeypatch.setattr(fitting.Checkpoint, "save", save)
     assert len(saves) == 1 and sorted(os.listdir("state")) == ["run.json", "shared.npz"]
-    for other in (["--seed=1"], ["--bits=3"], ["--epochs=2"], ["--learning_rate=0.01"]):
-        line = compress(*flags, *other, tune=True, code=2)
-        assert "state: holds the state of another run, or something else; remove it, or name another --work_dir" in line
+    for flag, value in (("seed", 1), ("bits", 3), ("epochs", 2), ("learning_rate", 0.01)):
+        line = compress(*flags, f"--{flag}={value}", tune=True, code=2)
+        changed = "recipe" if flag == "bits" else flag
+        assert f"state: holds the state of another run, with another {changed}; remove it, or name another" in line
     before = made.keras.read_bytes()
     try:
         made.keras.write_bytes(before + b"\0")

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfplaces.common.errors import UserError
@@ -21,12 +21,13 @@ class WorkDir:
     """A folder for the state of one run. Used in a `with`, it goes when the run succeeds, or fails with nothing kept.
 
     Args:
-        path: the folder; made where missing.
+        path: the folder. It is made where it is missing, with those above it, which go with it when the run fails.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = os.fspath(path)
         self._held: int | None = None
+        self._made = list(_missing_above(self.path))
         os.makedirs(self.path, exist_ok=True)
 
     @classmethod
@@ -91,6 +92,10 @@ class WorkDir:
         if error is None or self._kept() == [_RUN]:
             shutil.rmtree(self.path)
         self._release()
+        if error is not None:
+            for folder in self._made:
+                with contextlib.suppress(OSError):  # there is something in it by now
+                    os.rmdir(folder)
 
     def child(self, name: str) -> WorkDir:
         """A folder in it."""
@@ -103,3 +108,11 @@ class WorkDir:
     def checkpoint(self, name: str) -> Checkpoint:
         """Where a fit keeps its state."""
         return Checkpoint(self.file(f"{name}.npz"))
+
+
+def _missing_above(path: str) -> Iterator[str]:
+    """The folders above a path that are not there, the lowest first."""
+    above = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(above):
+        yield above
+        above = os.path.dirname(above)
