@@ -33,8 +33,9 @@ def main(args: flags.FlagValues) -> None:
     dataset = load_dataset(args.dataset)
 
     from tfplaces.evaluation import evaluate
-    from tfplaces.opening import load_describer
+    from tfplaces.opening import load_describer, try_model
 
+    try_model(args.model, input_size)
     describer = load_describer(args.model, input_size)
     result = evaluate(describer, dataset)
     model_bytes = os.path.getsize(args.model)

@@ -42,7 +42,7 @@ class FakeRunner:
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(cost, "_running", FakeRunner)
+    monkeypatch.setattr(cost, "running", FakeRunner)
     monkeypatch.setattr(cost, "time", SimpleNamespace(monotonic=lambda: FakeRunner.clock))
     monkeypatch.setattr(cost, "_BUDGET", 1000.0)
     monkeypatch.setattr(FakeRunner, "log", [])
@@ -237,10 +237,13 @@ def test_a_process_that_dies_is_said_to_have(monkeypatch: pytest.MonkeyPatch) ->
         return lambda command, **kwargs: popen([command[0], "-c", code], **kwargs)
 
     monkeypatch.setattr(cost.subprocess, "Popen", die("import os; os.write(2, b'a log'); os.kill(os.getpid(), 9)"))
-    with pytest.raises(ValueError, match=r"m\.tflite: measuring failed: it was killed, most likely for want of memory"):
+    with pytest.raises(ValueError, match=r"m\.tflite: cannot be run: it was killed, most likely for want of memory"):
+        measure_memory("m.tflite")
+    monkeypatch.setattr(cost.subprocess, "Popen", die("import os; os.kill(os.getpid(), 11)"))
+    with pytest.raises(ValueError, match=r"^m\.tflite: cannot be run: it ends the process by SIGSEGV; it is damaged"):
         measure_memory("m.tflite")
     # After it was opened.
     opened = 'print(\'{"input_size": [4, 6], "batch": 1, "memory": null}\', flush=True)'
     monkeypatch.setattr(cost.subprocess, "Popen", die(f"{opened}; input(); raise RuntimeError('out of order')"))
-    with pytest.raises(ValueError, match=r"^m\.tflite: measuring failed: RuntimeError: out of order$"):
+    with pytest.raises(ValueError, match=r"^m\.tflite: cannot be run: RuntimeError: out of order$"):
         measure_latency(["m.tflite"])

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from tfplaces import coding
 from tfplaces.common.progress import progress
 from tfplaces.evaluation import measure_latency, measure_memory
-from tfplaces.opening import load_describer
+from tfplaces.opening import try_model
 
 
 def measure_models(
@@ -33,8 +33,7 @@ def measure_models(
         ValueError: a model cannot be opened; known before anything that takes long.
     """
     for path in paths:
-        if path.lower().endswith((".tflite", ".tflpack")):
-            load_describer(path, input_size)  # opened in a moment; to be known before TensorFlow's minutes
+        try_model(path, input_size)  # in a moment; to be known before TensorFlow's minutes
     memory = []
     with progress(len(paths), "memory", "model") as bar:
         for path in paths:

@@ -1,13 +1,13 @@
 """Where a `.tflite` file keeps its constants: the few fields of its flatbuffer that say so, read with bounds checked.
 
-The schema is tflite/schema/schema.fbs of LiteRT, the encoding https://flatbuffers.dev/internals. All offsets in a
-file are unsigned or checked, so nothing outside of the file is read and nothing is followed in circles.
+The schema is tflite/schema/schema.fbs of LiteRT.
 """
 
 import math
 import struct
 from dataclasses import dataclass
 
+from tfplaces.coding.flatbuffer import DamagedError, Table, read_number
 from tfplaces.common.errors import UserError
 
 IDENTIFIER = b"TFL3"  # at byte 4
@@ -47,9 +47,9 @@ def find_constants(data: bytes) -> list[Constant]:
     """
     if data[4:8] != IDENTIFIER:
         raise UserError("not a TFLite model")
-    model = _Table(data, _number(data, "<I", 0))
-    buffers = [_extent(buffer) for buffer in model.tables(_MODEL_BUFFERS)]
-    owners: dict[int, _Table] = {}
+    model = Table(data, read_number(data, "<I", 0))
+    buffers = [extent(buffer) for buffer in model.tables(_MODEL_BUFFERS)]
+    owners: dict[int, Table] = {}
     for subgraph in model.tables(_MODEL_SUBGRAPHS):
         for tensor in subgraph.tables(_SUBGRAPH_TENSORS):
             owners.setdefault(tensor.number(_TENSOR_BUFFER, "<I"), tensor)
@@ -61,17 +61,17 @@ def find_constants(data: bytes) -> list[Constant]:
     return constants
 
 
-def _extent(buffer: "_Table") -> tuple[int, int]:
+def extent(buffer: Table) -> tuple[int, int]:
     """Offset and size of a buffer's bytes in the file."""
     offset, size = buffer.number(_BUFFER_OFFSET, "<Q"), buffer.number(_BUFFER_SIZE, "<Q")
     if offset > 1:  # behind the flatbuffer; 0 and 1 say that it is not
         if offset + size > len(buffer.data):
-            raise UserError("a TFLite model cut short or damaged: a buffer lies outside of the file")
+            raise DamagedError("a buffer lies outside of the file")
         return offset, size
     return buffer.vector(_BUFFER_DATA, 1)
 
 
-def _constant(offset: int, size: int, tensor: "_Table | None") -> Constant:
+def _constant(offset: int, size: int, tensor: Table | None) -> Constant:
     if tensor is None:
         return Constant(offset, size, 1, ())
     value_bytes = _VALUE_BYTES.get(tensor.number(_TENSOR_TYPE, "<b"), 1)
@@ -80,45 +80,3 @@ def _constant(offset: int, size: int, tensor: "_Table | None") -> Constant:
     if len(shape) > 8 or min(shape, default=1) < 1 or math.prod(shape) * value_bytes != size:
         shape = ()
     return Constant(offset, size, 1 if size % value_bytes else value_bytes, shape)
-
-
-class _Table:
-    """A table of a flatbuffer; a field that is absent is 0, or an empty vector."""
-
-    def __init__(self, data: bytes, position: int):
-        self.data, self._position = data, position
-        self._fields = position - _number(data, "<i", position)
-        self._fields_bytes = _number(data, "<H", self._fields)
-
-    def _field(self, number: int) -> int:
-        slot = 4 + 2 * number
-        if slot + 2 > self._fields_bytes:
-            return 0
-        offset = _number(self.data, "<H", self._fields + slot)
-        return self._position + offset if offset else 0
-
-    def number(self, field: int, form: str) -> int:
-        position = self._field(field)
-        return _number(self.data, form, position) if position else 0
-
-    def vector(self, field: int, item_bytes: int) -> tuple[int, int]:
-        """The position of a vector's first item, and how many there are."""
-        position = self._field(field)
-        if not position:
-            return 0, 0
-        start = position + _number(self.data, "<I", position)
-        count = _number(self.data, "<I", start)
-        if start + 4 + count * item_bytes > len(self.data):
-            raise UserError("a TFLite model cut short or damaged: a vector ends outside of the file")
-        return start + 4, count
-
-    def tables(self, field: int) -> "list[_Table]":
-        start, count = self.vector(field, 4)
-        positions = range(start, start + 4 * count, 4)
-        return [_Table(self.data, position + _number(self.data, "<I", position)) for position in positions]
-
-
-def _number(data: bytes, form: str, position: int) -> int:
-    if not 0 <= position <= len(data) - struct.calcsize(form):
-        raise UserError("a TFLite model cut short or damaged: an offset leads outside of the file")
-    return struct.unpack_from(form, data, position)[0]

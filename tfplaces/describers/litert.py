@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import warnings
 from typing import Any
@@ -12,6 +13,9 @@ from ai_edge_litert.interpreter import Interpreter
 from tfplaces import coding
 from tfplaces.common.errors import UserError
 from tfplaces.describers.base import check_images
+
+# A batch of 64 images of 1024x1024.
+_MAX_SIDE, _MAX_INPUT_VALUES = 8192, 64 * 3 * 2**20
 
 
 class LiteRTDescriber:
@@ -30,11 +34,14 @@ class LiteRTDescriber:
     """
 
     def __init__(self, path: str | os.PathLike, input_size: tuple[int, int] | None = None, threads: int = 1):
-        name = os.fspath(path)
+        name = self._path = os.fspath(path)
         self._interpreter = open_interpreter(name, threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["shape"][3] != 3:
             raise UserError(f"{name}: not a model from one RGB image to one descriptor")
+        values = int(np.prod(inputs[0]["shape"], dtype=np.int64))
+        if not 0 < values <= _MAX_INPUT_VALUES or max(inputs[0]["shape"]) > _MAX_SIDE:
+            raise UserError(f"{name}: takes images of {inputs[0]['shape'].tolist()}, which nothing here can give it")
         height, width = (int(s) for s in inputs[0]["shape_signature"][1:3])
         if input_size is not None and (height, width) not in (tuple(input_size), (-1, -1)):
             raise UserError(
@@ -60,7 +67,9 @@ class LiteRTDescriber:
             )
         self.batch_size = int(inputs[0]["shape"][0])
         self.input_size = (height, width)
-        self.descriptor_dim = int(np.prod(self._output["shape"])) // self.batch_size
+        self.descriptor_dim, rest = divmod(int(np.prod(self._output["shape"], dtype=np.int64)), self.batch_size)
+        if rest or not self.descriptor_dim:
+            raise UserError(f"{name}: gives no descriptor for each of the {self.batch_size} images that it takes")
 
     def describe(self, images: np.ndarray) -> np.ndarray:
         """Describes images, uint8 `[n, height, width, 3]`, as many at once as the model takes.
@@ -68,6 +77,9 @@ class LiteRTDescriber:
         Returns:
             float32 `[n, descriptor_dim]`. Integers are dequantized and brought to unit length, which their rounding
             has taken from them; a descriptor of zeros stays one, for `evaluation` to refuse.
+
+        Raises:
+            UserError: the images are of another size or type, or LiteRT cannot run the model.
         """
         check_images(images, self.input_size)
         out = np.empty((len(images), self.descriptor_dim), np.float32)
@@ -77,7 +89,10 @@ class LiteRTDescriber:
             part = images[start : start + self.batch_size]
             batch[: len(part)] = part
             self._interpreter.set_tensor(self._input["index"], batch)
-            self._interpreter.invoke()
+            try:
+                self._interpreter.invoke()
+            except RuntimeError as error:
+                raise UserError(f"{self._path}: cannot be run, it may be damaged ({error})") from None
             found = self._interpreter.get_tensor(self._output["index"]).reshape(self.batch_size, -1)[: len(part)]
             out[start : start + len(part)] = found if scale == 0 else (found.astype(np.float32) - zero) * scale
         if self._output["dtype"] == np.int8:
@@ -89,22 +104,26 @@ class LiteRTDescriber:
 def open_interpreter(path: str, threads: int = 1, keep_tensors: bool = False) -> Interpreter:
     """A LiteRT interpreter of a `.tflite`, or of a `.tflpack` unpacked in memory; its tensors are not yet allocated.
 
+    LiteRT gets no file that `coding.verify_tflite` refuses.
+
     Args:
         path: the model.
         threads: number of threads that the interpreter uses.
         keep_tensors: all activations can be read after a run, which takes memory.
 
     Raises:
-        ValueError: no such file, or not a TFLite model.
+        UserError: no such file, not a TFLite model, a damaged one, or one with operators that no network from an image
+            to a vector has.
     """
     try:
         if path.lower().endswith(".tflpack"):
             model: dict[str, Any] = {"model_content": coding.unpack_bytes(path)}
+            _verify(path, model["model_content"])
         else:
             with open(path, "rb") as file:
-                head = file.read(8)
-            if head[4:8] != b"TFL3":
-                raise UserError(f"{path}: not a TFLite model")
+                # A map of no bytes is not possible, and a file of so few is no model.
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.path.getsize(path) else b""
+            _verify(path, data)
             model = {"model_path": path}
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
@@ -114,6 +133,13 @@ def open_interpreter(path: str, threads: int = 1, keep_tensors: bool = False) ->
             return Interpreter(**model, num_threads=threads, experimental_preserve_all_tensors=keep_tensors)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{path}: not a readable TFLite model ({error})") from None
+
+
+def _verify(path: str, data: Any) -> None:
+    try:
+        coding.verify_tflite(data)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def operators(path: str | os.PathLike) -> dict[str, int]:

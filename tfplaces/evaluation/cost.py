@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,7 +89,7 @@ def measure_latency(
     with contextlib.ExitStack() as stack, progress(len(paths) + _WARM_UP + _ROUNDS, label, "step") as bar:
         runners = []
         for path in paths:
-            runners.append(stack.enter_context(_running(path, input_size, threads)))
+            runners.append(stack.enter_context(running(path, input_size, threads)))
             bar.update()
         times: list[list[float]] = []
         rounds = _WARM_UP + _ROUNDS
@@ -121,7 +122,7 @@ def measure_memory(
     Raises:
         ValueError: the model cannot be opened.
     """
-    with _running(path, input_size, threads) as runner:
+    with running(path, input_size, threads) as runner:
         return runner.memory
 
 
@@ -151,15 +152,29 @@ class _Runner:
             reason = (self._log.read().strip().splitlines() or [f"exit code {code}"])[-1]
             if code == -9:
                 reason = "it was killed, most likely for want of memory"
-            raise UserError(f"{self._path}: measuring failed: {reason}")
+            elif code < 0:
+                reason = f"it ends the process by {_signal(-code)}; it is damaged, or made to do so"
+            raise UserError(f"{self._path}: cannot be run: {reason}")
         answer = json.loads(line)
         if isinstance(answer, str):
             raise UserError(answer)
         return answer
 
 
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
 @contextlib.contextmanager
-def _running(path: str | os.PathLike, input_size: tuple[int, int] | None, threads: int) -> Iterator[_Runner]:
+def running(path: str | os.PathLike, input_size: tuple[int, int] | None, threads: int) -> Iterator[_Runner]:
+    """A model in a process of its own, which has described a batch of images.
+
+    Raises:
+        UserError: the model cannot be opened or run, or it has crashed the process.
+    """
     command = [sys.executable, "-m", _SERVER, json.dumps([os.fspath(path), input_size, threads])]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     pipe = subprocess.PIPE

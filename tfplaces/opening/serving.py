@@ -28,13 +28,13 @@ def _serve(path: str, input_size: tuple[int, int] | None, threads: int) -> None:
         base = memory.reset_peak()
     try:
         describer = load_describer(path, input_size and (input_size[0], input_size[1]), threads)
+        # A TFLite model of a fixed batch computes all of it whatever it is given, so it is given as many images.
+        batch = getattr(describer, "batch_size", 1) if is_tflite(path) else 1
+        images = np.random.default_rng(0).integers(0, 256, (batch, *describer.input_size, 3), np.uint8)
+        describer.describe(images)
     except UserError as error:
         print(json.dumps(str(error)), file=answers)
         return
-    # A TFLite model of a fixed batch computes all of it whatever it is given, so it is given as many images.
-    batch = getattr(describer, "batch_size", 1) if is_tflite(path) else 1
-    images = np.random.default_rng(0).integers(0, 256, (batch, *describer.input_size, 3), np.uint8)
-    describer.describe(images)
     taken = {}
     if on_linux:
         peak = memory.peak()
