@@ -1,12 +1,12 @@
 """What this library takes of Keras that Keras does not call public, all of it in this one file.
 
 Keras 3.15 has no public name for these. When a newer Keras moves one of them, this is where to look; everything else in
-the library goes through these functions. Keras itself is not imported here.
+the library goes through these functions. Keras itself is imported by the function that needs it alone.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
@@ -38,3 +38,30 @@ def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variab
 def record_loss(model: keras.Model, loss, images) -> None:
     """Adds the loss of a step, the mean over so many images, to the mean of the epoch that `fit` shows as `loss`."""
     model._loss_tracker.update_state(loss, sample_weight=images)
+
+
+def variables_of_config(config: dict[str, Any]) -> tuple[list[keras.Variable], list[keras.Variable]]:
+    """The variables that a model is built with, none of which gets a value, so none takes memory.
+
+    Args:
+        config: of the model, as in a `.keras`. What is built cannot be used: Keras forgets its variables, with the list
+            by which it would give them values later.
+
+    Returns:
+        the weights of the model, and all variables that are made while it is built: those of random numbers, and of
+        layers that it is without in the end, too.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+    from keras.src.saving.serialization_lib import ObjectSharingScope
+
+    name, policy = "uninitialized_variables", keras.config.dtype_policy()
+    before = global_state.get_global_attribute(name, [])
+    global_state.set_global_attribute(name, [])
+    try:
+        with keras.StatelessScope(initialize_variables=False), ObjectSharingScope():
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        return getattr(model, "weights", []), global_state.get_global_attribute(name, [])
+    finally:
+        global_state.set_global_attribute(name, before)
+        keras.config.set_dtype_policy(policy)
