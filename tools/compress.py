@@ -39,28 +39,48 @@ def define_flags(values: flags.FlagValues) -> None:
     string("layers", "*", "Layers to compress: shell globs, separated by commas, ! excludes, as in '*,!netvlad*'. The "
            "others keep their float32 weights.")  # fmt: skip
     integer("bits", 8, "At most 2^bits levels a layer, zero among them.", lower_bound=2, upper_bound=8)
-    string("bits_for", "", "Bits of some layers, by shell globs, the last that matches counts: 'whitening=5,conv1*=8'.")
-    choice("grid", "int8", ("int8", "none"), "Levels on whole numbers that an int8 TFLite holds exactly, or free.")
+    string(
+        "bits_for",
+        "",
+        "Other --bits for some layers, by shell globs; the last that matches counts: 'whitening=5,conv1*=8'.",
+    )
+    choice(
+        "grid",
+        "int8",
+        ("int8", "none"),
+        "int8 puts levels on whole numbers, which an int8 TFLite holds exactly; none leaves them free.",
+    )
     number("target_drop", None, "Instead of all these: find the smallest file whose mAP drops by at most so many "
-           "points.")  # fmt: skip
+           "points on each data set.")  # fmt: skip
     string("dataset", None, "Data set to fine-tune on; without it weights are only pruned and shared. Several, "
            "comma-separated, with --loss=distill.")  # fmt: skip
-    string("val_dataset", None, "Judges the epochs of --loss=triplet; by default the data set's own validation "
-           "split, or every fifth query, which is then not trained on. With --target_drop: judges the files; by "
-           "default --dataset.")  # fmt: skip
+    string("val_dataset", None, "Data set that judges the epochs of --loss=triplet; by default the data set's own "
+           "validation split, or a fifth of the places, which are then not trained on. With --target_drop it judges "
+           "the files; by default --dataset does.")  # fmt: skip
     choice("loss", "triplet", ("triplet", "distill"), "Fine-tunes by triplets of places, or towards the float "
            "network on the database images, for which no labels are needed.")  # fmt: skip
-    integer("epochs", 1, "Of fine-tuning after pruning, and again after sharing.", lower_bound=0)
-    choice("schedule", "constant", ("constant", "polynomial"), "Prunes before fine-tuning, or along its steps by "
-           "TF-MOT's PolynomialDecay.")  # fmt: skip
+    integer(
+        "epochs", 1, "How many epochs the network is fine-tuned after pruning, and again after sharing.", lower_bound=0
+    )
+    choice("schedule", "constant", ("constant", "polynomial"), "constant prunes before fine-tuning, polynomial along "
+           "its steps, by TF-MOT's PolynomialDecay.")  # fmt: skip
     string("l1", "0", "Weight of the L1 penalty while fine-tuning after pruning, for all layers and for some: "
            "'1e-7,whitening=1e-6'.")  # fmt: skip
-    integer("refresh", 0, "Steps after which fine-tuning assigns weights to levels anew; 0: never.", lower_bound=0)
-    number("learning_rate", 1e-4, "Of Adam.", lower_bound=0)
-    number("margin", 0.1, "Of the triplet loss, on squared distances.", lower_bound=0)
-    string("work_dir", None, "Where an interrupted run finds its state; by default OUTPUT.work. Removed on success.")
-    string("tensorboard", None, "Folder for TensorBoard's event files: loss, L1, sparsity, levels.")
-    string("json", None, "Write the sizes here as well, by layer and in all.")
+    integer(
+        "refresh",
+        0,
+        "Number of steps of fine-tuning after which weights are assigned to levels anew; 0 means never.",
+        lower_bound=0,
+    )
+    number("learning_rate", 1e-4, "Learning rate of the Adam optimizer.", lower_bound=0)
+    number("margin", 0.1, "Margin of the triplet loss, on squared distances.", lower_bound=0)
+    string(
+        "work_dir",
+        None,
+        "Folder where an interrupted run finds its state; by default OUTPUT.work. It is removed on success.",
+    )
+    string("tensorboard", None, "Folder to write TensorBoard's event files to: loss, L1 penalty, sparsity and levels.")
+    string("json", None, "File to write the sizes to as well, by layer and in all.")
 
 
 def main(args: flags.FlagValues) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfplaces.coding import channels
+from tfplaces.common.errors import UserError
 from tfplaces.compression import Recipe, compress, find_kernels, prune_model
 from tfplaces.compression.pruning import magnitude_quantile
 
@@ -131,7 +134,7 @@ BAD = [
     ({"sparsity": 0.9, "layers": "b"}, "only 0.308 of the parameters can be pruned"),
     ({"sparsity": 0.99, "sparsity_scope": "layer"}, "leaves nothing of .*a/kernel"),
     ({"sparsity": 0.1, "sparsity_scope": "layer", "sparsity_for": {"b": 0.99}}, "leaves nothing of .*b/kernel"),
-    ({"threshold": -1.0}, "threshold=-1.0: a magnitude, at least 0"),
+    ({"threshold": -1.0}, "threshold=-1.0: a finite magnitude, at least 0"),
     ({"threshold": float("nan")}, "threshold=nan"),
     ({"sparsity": 1.0}, "at least 0 and below 1"),
     ({"sparsity": -0.1}, "at least 0 and below 1"),
@@ -161,8 +164,27 @@ def test_a_mistake_is_one_line_and_leaves_the_model_as_it_was(model: keras.Model
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"bits": 9}, "bits=9: 2 to 8"),
-        ({"bits_for": {"a": 1}}, "bits=1: 2 to 8"),
+        ({"bits": 9}, "bits=9: a whole number from 2 to 8"),
+        ({"bits": 4.5}, "bits=4.5: a whole number from 2 to 8"),
+        ({"bits": True}, "bits=True: a whole number from 2 to 8"),
+        ({"bits": math.nan}, "bits=nan: a whole number from 2 to 8"),
+        ({"bits_for": {"a": 1}}, "bits=1: a whole number from 2 to 8"),
+        ({"refresh": -1}, "refresh=-1: a whole number, at least 0"),
+        ({"refresh": 1.5}, "refresh=1.5: a whole number"),
+        ({"refresh": math.nan}, "refresh=nan: a whole number"),
+        ({"l1": -1.0}, "l1=-1.0: a finite number, at least 0"),
+        ({"l1": math.nan}, "l1=nan: a finite number"),
+        ({"l1": math.inf}, "l1=inf: a finite number"),
+        ({"l1_for": {"a": -1e-9}}, "l1=-1e-09: a finite number"),
+        ({"l1": "1e-7"}, "l1='1e-7': a finite number"),
+        ({"threshold": -1.0}, "threshold=-1.0: a finite magnitude, at least 0"),
+        ({"threshold": math.nan}, "threshold=nan: a finite magnitude"),
+        ({"threshold": math.inf}, "threshold=inf: a finite magnitude"),
+        ({"sparsity": 1.5}, "sparsity=1.5: a share, at least 0 and below 1"),
+        ({"sparsity": 1.0}, "sparsity=1.0: a share"),
+        ({"sparsity": -0.1}, "sparsity=-0.1: a share"),
+        ({"sparsity": math.nan}, "sparsity=nan: a share"),
+        ({"sparsity": 0.1, "sparsity_scope": "layer", "sparsity_for": {"a": 2.0}}, "sparsity=2.0: a share"),
         ({"sparsity": 0.5, "threshold": 0.1}, "not both"),
         ({"sparsity_scope": "channel"}, "sparsity_scope 'channel': global or layer"),
         ({"schedule": "linear"}, "schedule 'linear': constant or polynomial"),
@@ -171,8 +193,9 @@ def test_a_mistake_is_one_line_and_leaves_the_model_as_it_was(model: keras.Model
     ],
 )
 def test_recipes_that_make_no_sense(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         Recipe(**options)
+    assert "\n" not in str(error.value)
 
 
 def test_neither_or_both(model: keras.Model) -> None:

@@ -98,7 +98,7 @@ def test_weights_that_are_not_finite(bad: float) -> None:
 
 @pytest.mark.parametrize("bits", [0, 1, 9])
 def test_bits_out_of_range(bits: int) -> None:
-    with pytest.raises(ValueError, match=f"bits={bits}: 2 to 8"):
+    with pytest.raises(ValueError, match=f"bits={bits}: a whole number from 2 to 8"):
         share(kernel((5, 5)), 1, bits)
 
 

@@ -121,7 +121,7 @@ MISTAKES = {
     "layers, tuned": (["--layers=conv9*"], True, "no layer matches 'conv9*'"),
     "no layers": (["--layers=!*"], False, "leave nothing to compress"),
     "bits": (["--bits=1"], False, "--bits=1"),
-    "bits_for number": (["--bits_for=whitening=9"], False, "bits=9: 2 to 8"),
+    "bits_for number": (["--bits_for=whitening=9"], False, "bits=9: a whole number from 2 to 8"),
     "bits_for text": (["--bits_for=whitening"], False, "'whitening' is not GLOB=NUMBER"),
     "bits_for default": (["--bits_for=5"], False, "name the layers"),
     "bits_for glob": (["--bits_for=conv9=5"], False, "no layer matches 'conv9'"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,11 +20,12 @@ from tfplaces.compression.kernels import find_kernels, select_kernels, value_for
 from tfplaces.compression.pruning import SCOPES, Pruning, prune_model
 from tfplaces.compression.sharing import GRIDS, check_bits, share
 from tfplaces.layers import PCAWhitening
+from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.work_dir import WorkDir
 
-# A ramp ends when this part of the steps is done; it prunes this often.
+# Pruning along the steps ends when this part of them is done, and prunes so often until then.
 _RAMP, _RAMP_PRUNINGS = 0.6, 20
-# What the penalty pushes under the threshold is pruned after every so many steps.
+# Weights that the penalty has pushed below the threshold are pruned after every so many steps.
 _CONSTANT_FREQUENCY = 100
 
 SCHEDULES = ("constant", "polynomial")
@@ -33,21 +36,24 @@ class Recipe:
     """How a network is compressed.
 
     Attributes:
-        bits: at most 2^bits levels a kernel, zero among them, 2 to 8.
-        bits_for: of some layers, by shell globs; the last that matches a layer counts.
-        threshold: weights of smaller magnitude become zero.
-        sparsity: or, the share of all parameters that becomes zero, the smallest first; see `prune_model`.
-        sparsity_for: where the scope is layer, the share of some layers, by shell globs.
-        sparsity_scope: global, or layer: the share of each kernel.
-        layers: globs of the layers to compress, separated by commas, `!` excludes; the others stay as they are.
-        schedule: when fine-tuning prunes: constant, all of it before the first step; polynomial, by a ramp.
-        l1: λ of the penalty on all kernels while fine-tuning after pruning.
-        l1_for: λ of some layers, by shell globs.
+        bits: a kernel has at most 2^bits levels, zero among them; 2 to 8.
+        bits_for: other bits for some layers, by shell globs; the last glob that matches a layer counts.
+        threshold: weights of smaller magnitude become zero; a finite number, at least 0.
+        sparsity: instead of a threshold, the share of all parameters that becomes zero, the smallest first, at least 0
+            and below 1; see `prune_model`.
+        sparsity_for: where the scope is layer, another share for some layers, by shell globs.
+        sparsity_scope: global means that the sparsity is a share of all parameters, layer that it is one of each
+            kernel.
+        layers: globs of the layers to compress, separated by commas; `!` excludes. The other layers stay as they are.
+        schedule: when weights are pruned where the network is fine-tuned: constant prunes all before the first step,
+            polynomial prunes more and more along the steps.
+        l1: weight λ of the L1 penalty on all kernels while the network is fine-tuned after pruning; at least 0.
+        l1_for: another λ for some layers, by shell globs.
         grid: int8 puts levels where an int8 TFLite can hold them exactly, none leaves them free.
-        refresh: steps after which fine-tuning assigns weights to levels anew, 0 for never.
+        refresh: number of steps of fine-tuning after which weights are assigned to levels anew; 0 means never.
 
     Raises:
-        ValueError: a value out of range.
+        UserError: a value is out of range or not a number, or two values exclude each other.
     """
 
     bits: int = 8
@@ -66,6 +72,13 @@ class Recipe:
     def __post_init__(self) -> None:
         for bits in (self.bits, *self.bits_for.values()):
             check_bits(bits)
+        _check_count("refresh", self.refresh)
+        for l1 in (self.l1, *self.l1_for.values()):
+            _check_range("l1", l1, math.inf, "a finite number, at least 0")
+        if self.threshold is not None:
+            _check_range("threshold", self.threshold, math.inf, "a finite magnitude, at least 0")
+        for sparsity in (0.0 if self.sparsity is None else self.sparsity, *self.sparsity_for.values()):
+            _check_range("sparsity", sparsity, 1.0, "a share, at least 0 and below 1")
         if self.threshold is not None and self.sparsity is not None:
             raise UserError("give a threshold or a sparsity, not both")
         if self.sparsity_for and (self.sparsity is None or self.sparsity_scope != "layer"):
@@ -81,12 +94,23 @@ class Recipe:
         return bool(self.threshold or self.sparsity or self.sparsity_for)
 
     def to_json(self) -> dict[str, Any]:
-        """What differs from the defaults, and the bits, as plain JSON types."""
+        """The bits, and every other value that is not the default, as plain JSON types."""
         values = dataclasses.asdict(self)
         return {"bits": self.bits} | {
             field.name: values[field.name] for field in dataclasses.fields(self)
             if field.name != "bits" and values[field.name] not in (field.default, {})
         }  # fmt: skip
+
+
+def _check_range(name: str, value: float, limit: float, expected: str) -> None:
+    """Raises UserError unless a value is a number from 0 to below a limit; NaN is none."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < limit:
+        raise UserError(f"{name}={value!r}: {expected}")
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+        raise UserError(f"{name}={value!r}: a whole number, at least 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +119,8 @@ class Compressed:
 
     Attributes:
         model: the network; its kernels hold exactly the shared weights.
-        shared: the sharing of each kernel, by its name; kernels that are left as they were are not there.
-        provenance: how it came about, plain JSON types.
+        shared: the sharing of each compressed kernel, by the kernel's name.
+        provenance: what the network was compressed with, as plain JSON types.
     """
 
     model: keras.Model
@@ -129,15 +153,15 @@ def compress(
         callbacks: to fit with, for example a `Monitor`.
 
     Raises:
-        ValueError: the recipe does not fit the network; it may then be pruned already.
+        UserError: the recipe does not fit the network, which may then be pruned already.
     """
     # Before any work: globs that match nothing.
     value_for(select_kernels(find_kernels(model), recipe.layers), recipe.bits_for, recipe.bits)
     for layer in flat_layers(model):
         if isinstance(layer, PCAWhitening):
             layer.rescale()
-    target = {"threshold": recipe.threshold} if recipe.threshold else {"sparsity": recipe.sparsity}
-    options = {"scope": recipe.sparsity_scope, "layers": recipe.layers}
+    target: dict[str, Any] = {"threshold": recipe.threshold} if recipe.threshold else {"sparsity": recipe.sparsity}
+    options: dict[str, Any] = {"scope": recipe.sparsity_scope, "layers": recipe.layers}
     if recipe.sparsity_for:
         options["sparsity_for"] = recipe.sparsity_for
     ramps = bool(tune) and recipe.prunes and recipe.schedule == "polynomial"
@@ -147,15 +171,19 @@ def compress(
         # A share that is pruned before stays pruned; below a threshold the penalty brings ever more weights.
         pruning = [Pruning(**_schedule(target, tune.steps, ramps), **options)] if ramps or recipe.threshold else []
         fitted = PrunedTraining(tune.model, recipe.l1, recipe.l1_for)
-        tune.fit(fitted, [*pruning, *callbacks], work_dir and work_dir.checkpoint("pruned"), keep_best=not ramps)
+        tune.fit(fitted, [*pruning, *callbacks], _checkpoint(work_dir, "pruned"), keep_best=not ramps)
         if recipe.prunes:
             prune_model(model, **target, **options)
     shared = share_model(model, recipe.bits, bits_for=recipe.bits_for, grid=recipe.grid, layers=recipe.layers)
     if tune:
         fitted = SharedTraining(tune.model, shared, recipe.refresh)
-        tune.fit(fitted, callbacks, work_dir and work_dir.checkpoint("shared"), keep_best=True)
+        tune.fit(fitted, callbacks, _checkpoint(work_dir, "shared"), keep_best=True)
         shared = fitted.settle()
     return Compressed(model, shared, recipe.to_json())
+
+
+def _checkpoint(work_dir: WorkDir | None, name: str) -> Checkpoint | None:
+    return None if work_dir is None else work_dir.checkpoint(name)
 
 
 def _schedule(target: Mapping[str, float], steps: int, ramps: bool) -> dict[str, Any]:
@@ -182,7 +210,7 @@ def share_model(
     Args:
         model: any Keras model.
         bits: 2 to 8.
-        bits_for: of some layers, by shell globs, see `value_for`.
+        bits_for: other bits for some layers, by shell globs, see `value_for`.
         grid: see `share`.
         layers: globs of the layers to share, see `select_kernels`.
 

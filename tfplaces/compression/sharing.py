@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import numpy as np
 
 from tfplaces.coding.channels import ChannelAxis, channel_rms, channel_view, row_blocks
@@ -63,7 +65,7 @@ def _largest(view: np.ndarray) -> np.ndarray:
 def _fit(sample, scales, bits: int, grid: str, pruned: bool) -> tuple[np.ndarray, np.ndarray, float]:
     """Levels and scales from a start of the scales, and their squared error relative to each channel's energy."""
     rms = channel_rms(sample)[:, None]
-    best = None
+    fits = []
     for _ in range(_ROUNDS):
         scaled = sample / scales[:, None]
         if grid == "int8" and bits == 8:
@@ -76,13 +78,12 @@ def _fit(sample, scales, bits: int, grid: str, pruned: bool) -> tuple[np.ndarray
             scaled = sample / scales[:, None]
         values = levels[nearest(scaled, levels)]
         error = float(np.mean(np.square((values * scales[:, None] - sample) / rms), dtype=np.float64))
-        if best is None or error < best[2]:
-            best = levels, scales, error
+        fits.append((levels, scales, error))
         # The scale of least squared error for these values.
         power = np.einsum("oci,oci->c", values, values, dtype=np.float64)
         fitted = np.einsum("oci,oci->c", values, sample, dtype=np.float64) / np.maximum(power, 1e-30)
         scales = np.maximum(np.where((power > 0) & (fitted > 0), fitted, scales), _TINY).astype(np.float32)
-    return best
+    return min(fits, key=lambda fit: fit[2])
 
 
 def _levels(scaled: np.ndarray, bits: int, pruned: bool) -> np.ndarray:
@@ -95,9 +96,9 @@ def _levels(scaled: np.ndarray, bits: int, pruned: bool) -> np.ndarray:
 
 
 def check_bits(bits: int) -> None:
-    """Raises ValueError unless bits are 2 to 8."""
-    if not 2 <= bits <= 8:
-        raise UserError(f"bits={bits}: 2 to 8")
+    """Raises UserError unless bits are a whole number from 2 to 8."""
+    if isinstance(bits, bool) or not isinstance(bits, numbers.Integral) or not 2 <= bits <= 8:
+        raise UserError(f"bits={bits!r}: a whole number from 2 to 8")
 
 
 def nearest(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
