@@ -133,6 +133,8 @@ def _print(path: str, facts: dict, layers: list) -> None:
     if "checks" in facts:
         times, memory = facts["latency_ms"], facts["memory_bytes"]
         costs = [f"{times['1']:.1f} ms an image", f"{times['2']:.1f} ms with 2 threads"]
+        if facts["batch"] > 1:
+            costs[0] += f" ({facts['ms_per_call']['1']:.1f} ms for {facts['batch']} in one call)"
         if memory is not None:
             costs.append(f"{memory / 1e6:.1f} MB of memory above LiteRT's own")
         print(f"largest drop {facts['drop']:.2f} points of mAP; {', '.join(costs)}")

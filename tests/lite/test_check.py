@@ -35,6 +35,9 @@ def test_the_check(model: PlaceNet, town: PlaceDataset, integers: Path) -> None:
     assert report["output"] == {"type": "int8", "shape": [2, 6]}
     assert report["checks"] == [found.to_json()] and report["drop"] == found.drop
     assert set(report["latency_ms"]) == {"1", "2"} and 0 < report["memory_bytes"] < 10**8
+    # The file takes two images in a call.
+    assert report["batch"] == 2
+    assert report["ms_per_call"] == {threads: 2 * ms for threads, ms in report["latency_ms"].items()}
     assert report["operators"]["FULLY_CONNECTED"] == 1 and len(report["sha256"]) == 64
 
 

@@ -136,10 +136,13 @@ def file_report(
     facts |= {"operators": operators(path), "kernel_errors": dict(kernel_errors)}
     if checks:
         memory = measure_memory(path)
+        latencies = {str(n): measure_latency([path], threads=n)[0] for n in (1, 2)}
         facts |= {
             "checks": [check.to_json() for check in checks],
             "drop": max(check.drop for check in checks),
-            "latency_ms": {str(n): measure_latency([path], threads=n)[0].ms for n in (1, 2)},
+            "latency_ms": {threads: latency.ms for threads, latency in latencies.items()},
+            "ms_per_call": {threads: latency.ms_per_call for threads, latency in latencies.items()},
+            "batch": latencies["1"].batch,
             "memory_bytes": None if memory is None else memory.above_runtime,
         }
     return facts
