@@ -154,6 +154,7 @@ def test_names_that_are_refused(name: str, message: str, tmp_path: Path) -> None
 
 def test_two_names_for_one_file(tmp_path: Path) -> None:
     touch(tmp_path, "s/a.jpg")
-    assert resolve_names(tmp_path, ["s/a.jpg", "s/a.jpg"], "gt.json") == ["s/a.jpg"] * 2
+    with pytest.raises(UserError, match=r"gt\.json: s/a\.jpg is there twice; list it once"):
+        resolve_names(tmp_path, ["s/a.jpg", "s/a.jpg"], "gt.json")
     with pytest.raises(UserError, match=r"labels\.json: s/a\.jpg and s\\a\.jpg are one file; list it once"):
         resolve_names(tmp_path, ["s/a.jpg", "s\\a.jpg"], "labels.json")

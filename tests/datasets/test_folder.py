@@ -96,7 +96,7 @@ GOOD = {"queries": ["q.png"], "database": ["a.png", "b.png"], "positives": [[1]]
         ("[" * 100_000, "nested too deeply"),
         ([], 'expected {"queries": '),
         ({}, 'expected {"queries": '),
-        ({**GOOD, "positives": {"q.png": [1]}}, "has no list 'positives'; there are none"),
+        ({**GOOD, "positives": {"q.png": [1]}}, "has no list 'positives' of the positives of each query"),
         ('{"queries": ["q.png"], "queries": [], "database": [], "positives": []}', "queries"),
         ({**GOOD, "database": "a.png"}, 'expected {"queries": '),
         ({**GOOD, "database": [1, 2]}, "a file name is not a string"),

@@ -114,7 +114,9 @@ def test_options_follow_a_path_with_a_question_mark(write_photos: Callable[..., 
     (root / "what?" / "gt.json").write_text(json.dumps(gt))
     assert [list(row) for row in load_dataset(f"folder:{root}/what??truth=mine").positives] == [[0]]
     assert [list(row) for row in load_dataset(f"folder:{root}/what?").positives] == [[]]
-    with pytest.raises(UserError, match=r"has no list 'theirs'; there are positives, mine"):
+    with pytest.raises(
+        UserError, match=r"has no list 'theirs' of the positives of each query; instead there are positives, mine"
+    ):
         load_dataset(f"folder:{root}/what?" + "?truth=theirs")
 
 

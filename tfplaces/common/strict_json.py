@@ -14,6 +14,8 @@ from tfplaces.common.text import printable_name
 
 # A ground truth of 300,000 images with long names and 50 positives each is a third of it.
 MAX_JSON_BYTES = 2**28
+# Numbers of nanoseconds have 19; Python itself refuses thousands, with advice for programmers.
+_MAX_DIGITS = 100
 
 
 def read_json(path: str | os.PathLike, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -35,6 +37,7 @@ def read_json(path: str | os.PathLike, max_bytes: int = MAX_JSON_BYTES) -> Any:
             object_pairs_hook=_unique,
             parse_constant=_refuse_constant,
             parse_float=_finite,
+            parse_int=_bounded,
         )
     except json.JSONDecodeError as error:
         raise UserError(f"{name}: no JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
@@ -42,7 +45,7 @@ def read_json(path: str | os.PathLike, max_bytes: int = MAX_JSON_BYTES) -> Any:
         raise UserError(f"{name}: no JSON: byte {error.start} is no {error.encoding}; save it as UTF-8") from None
     except RecursionError:
         raise UserError(f"{name}: its lists or objects are nested too deeply") from None
-    except ValueError as error:  # of the hooks below, or a whole number of thousands of digits
+    except UserError as error:  # of the hooks below
         raise UserError(f"{name}: {error}") from None
 
 
@@ -65,3 +68,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise UserError(f"the number {text[:20]} is too large")
     return value
+
+
+def _bounded(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise UserError(f"the number {text[:20]}... has {len(text)} digits")
+    return int(text)

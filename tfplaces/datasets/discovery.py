@@ -125,7 +125,7 @@ def resolve_names(folder: str | os.PathLike, names: Sequence[str], source: str) 
 
     Raises:
         UserError: a name is absolute or points outside the folder, is missing, is no regular file or could mean
-            several; or two different names mean one file.
+            several; or a file is listed twice, under one name or two.
     """
     root = os.fsdecode(folder)
     lookup = _Lookup(root, source)
@@ -137,9 +137,12 @@ def resolve_names(folder: str | os.PathLike, names: Sequence[str], source: str) 
         if file is None:
             missing.append(name)
             continue
-        other = written.setdefault(file, name)
-        if other != name:
-            raise UserError(f"{source}: {printable_name(other)} and {printable_name(name)} are one file; list it once")
+        if file in written:
+            both = f"{printable_name(written[file])} and {printable_name(name)} are one file"
+            raise UserError(
+                f"{source}: {both if written[file] != name else printable_name(name) + ' is there twice'}; list it once"
+            )
+        written[file] = name
         found.append(file)
     if missing:
         first = printable_name(missing[0])

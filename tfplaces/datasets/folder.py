@@ -100,7 +100,8 @@ class Folder:
         rows = gt.get(self.truth)
         if not isinstance(rows, list):
             lists = [key for key, value in gt.items() if isinstance(value, list) and key not in ("queries", "database")]
-            raise UserError(f"{shown}: has no list {self.truth!r}; there are {', '.join(lists) or 'none'}")
+            others = f"; instead there are {', '.join(lists)}" if lists else ""
+            raise UserError(f"{shown}: has no list {self.truth!r} of the positives of each query{others}")
         images = {}
         for part in ("queries", "database"):
             root = os.path.join(self.path, part)
