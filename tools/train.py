@@ -128,7 +128,7 @@ def main(args: flags.FlagValues) -> None:
         model = kept("trained", trained) if args.epochs else kept("assembled", assembled)
         if args.whitening:
             choice = {"validation": sets[1]} if power is None else {"power": power}
-            model = add_whitening(model, args.whitening, whitening_images, folder=work_dir.path, **choice)
+            model = add_whitening(model, args.whitening, whitening_images, work_dir=work_dir.path, **choice)
         with replacing(path) as temporary:
             model.save(temporary)
     print(

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from tfplaces.datasets import Images, PlaceDataset, cached, load_dataset
+from tfplaces.describers import descriptor_file
 from tfplaces.describers.keras import KerasDescriber
 from tfplaces.evaluation import evaluate
 from tfplaces.models import PlaceNet
-from tfplaces.training import add_whitening, whitening
+from tfplaces.training import add_whitening
 from tfplaces.training.whitening import replace
 
 SIZE = (48, 64)
@@ -138,9 +139,9 @@ def test_a_full_disk_is_one_line(
         monkeypatch.setattr(os, "posix_fallocate", full)
     else:
         monkeypatch.delattr(os, "posix_fallocate")
-        monkeypatch.setattr(whitening, "open", FullDisk, raising=False)
+        monkeypatch.setattr(descriptor_file, "open", FullDisk, raising=False)
     images = Noise(10, 0, 256)
-    message = rf"{tmp_path}: no room for the 0\.0 MB of vectors .*No space left on device.*another folder"
+    message = rf"{tmp_path}: no room for the 0\.0 MB of descriptors .*No space left on device.*another folder"
     with pytest.raises(ValueError, match=message):
         add_whitening(model, 3, [images], folder=tmp_path)
     assert images.reads == [] and list(tmp_path.iterdir()) == []
@@ -162,8 +163,35 @@ class FullDisk:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_without_fallocate_space_is_taken_by_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "posix_fallocate")
-    path = tmp_path / "vectors"
-    whitening._reserve(str(path), 2_500_000)
-    assert path.read_bytes() == bytes(2_500_000)
+class Interrupted(Noise):
+    """Is interrupted at one image."""
+
+    def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        if index == 290:
+            raise KeyboardInterrupt
+        return super().read(index, size)
+
+
+def test_an_interrupted_whitening_goes_on(model: PlaceNet, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The first 256 of 300 images are not described again, and the whitening is that of one run without a break."""
+    with pytest.raises(KeyboardInterrupt):
+        add_whitening(model, 3, [Interrupted(300, 0, 256)], work_dir=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["whitening"]
+    images = Noise(300, 0, 256)
+    found = add_whitening(model, 3, [images], work_dir=tmp_path)
+    assert sorted(images.reads) == list(range(256, 300))
+    assert "whitening: goes on from 256 of 300 images" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    whole = add_whitening(model, 3, [Noise(300, 0, 256)])
+    for ours, theirs in zip(found.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_another_network_begins_anew(model: PlaceNet, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        add_whitening(model, 3, [Interrupted(300, 0, 256)], work_dir=tmp_path)
+    other = replace(model)
+    other.get_layer("netvlad").set_weights([2 * weights for weights in model.get_layer("netvlad").get_weights()])
+    images = Noise(300, 0, 256)
+    add_whitening(other, 3, [images], work_dir=tmp_path)
+    assert sorted(images.reads) == list(range(300))

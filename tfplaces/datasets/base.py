@@ -38,6 +38,10 @@ class Images(abc.ABC):
             UserError: the image cannot be read; the message names the file.
         """
 
+    def stamp(self, index: int) -> list[int | str]:
+        """What tells, beside the name and without reading it, whether an image is still the same."""
+        return []
+
 
 @dataclasses.dataclass(frozen=True)
 class PlaceDataset:
@@ -115,6 +119,9 @@ class Subset(Images):
     def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
         return self.images.read(self.indices[index], size)
 
+    def stamp(self, index: int) -> list[int | str]:
+        return self.images.stamp(self.indices[index])
+
 
 def concatenate(parts: Sequence[Images]) -> Images:
     """Sequences of images, at least one, one after the other."""
@@ -131,6 +138,10 @@ class Concatenation(Images):
     def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
         n = len(self.first)
         return self.first.read(index, size) if index < n else self.second.read(index - n, size)
+
+    def stamp(self, index: int) -> list[int | str]:
+        n = len(self.first)
+        return self.first.stamp(index) if index < n else self.second.stamp(index - n)
 
 
 def take_queries(dataset: PlaceDataset, indices: Sequence[int] | np.ndarray) -> PlaceDataset:

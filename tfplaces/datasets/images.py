@@ -35,6 +35,14 @@ class ImageFiles(Images):
     def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
         return load_image(os.path.join(self.root, self.names[index]), size)
 
+    def stamp(self, index: int) -> list[int | str]:
+        """The size and the time of the last change of the file; nothing of one that is not there."""
+        try:
+            status = os.stat(os.path.join(self.root, self.names[index]))
+        except (OSError, ValueError):  # to be said by whoever reads it
+            return []
+        return [status.st_size, status.st_mtime_ns]
+
 
 class Room:
     """A bound on the memory of images that are kept, which caches may share.
@@ -105,6 +113,9 @@ class CachedImages(Images):
         image.setflags(write=False)  # it is everybody's
         found.set_result(image)
         return image
+
+    def stamp(self, index: int) -> list[int | str]:
+        return self.images.stamp(index)
 
     def _forget(self, key: tuple[int, tuple[int, int]]) -> None:
         with self._lock:

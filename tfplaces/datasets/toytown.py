@@ -33,6 +33,9 @@ class TownImages(Images):
         place, view = divmod(index, len(self.views))
         return resize(Image.fromarray(render(self.seed, self.split, place, *self.views[view])), size)
 
+    def stamp(self, index: int) -> list[int | str]:
+        return [self.seed, self.split]
+
 
 @dataclasses.dataclass(frozen=True)
 class Toytown:

@@ -9,11 +9,15 @@ import importlib
 
 from tfplaces.describers.base import Describer, check_finite, check_images
 from tfplaces.describers.describing import describe_images
+from tfplaces.describers.descriptor_file import DescriptorFile
 
 # What needs TensorFlow or LiteRT is imported when it is used.
 _NAMES = {"KerasDescriber": "keras", "LiteRTDescriber": "litert"}
 
-__all__ = ["Describer", "KerasDescriber", "LiteRTDescriber", "check_finite", "check_images", "describe_images"]
+__all__ = [
+    "Describer", "DescriptorFile", "KerasDescriber", "LiteRTDescriber", "check_finite", "check_images",
+    "describe_images",
+]  # fmt: skip
 
 
 def __getattr__(name: str):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+import keras
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import working_folder
-from tfplaces.datasets import Images, PlaceDataset
-from tfplaces.describers import KerasDescriber, describe_images
+from tfplaces.datasets import Images, PlaceDataset, concatenate
+from tfplaces.describers import DescriptorFile, KerasDescriber, describe_images
 from tfplaces.evaluation import check_positives, evaluate
 from tfplaces.layers.principal_components import PrincipalComponents, principal_components
 from tfplaces.layers.whitening import DEFAULT_POWER, FULL_POWER
@@ -30,6 +32,7 @@ def add_whitening(
     power: float = DEFAULT_POWER,
     validation: PlaceDataset | None = None,
     folder: str | os.PathLike | None = None,
+    work_dir: str | os.PathLike | None = None,
 ) -> PlaceNet:
     """A PlaceNet with a PCA whitening in place of any it had.
 
@@ -44,6 +47,8 @@ def add_whitening(
         validation: places to choose the power by: that of 0, 0.25 and 0.5 with the highest mAP takes the place of
             `power`, and is printed.
         folder: where the file with the vectors is made; by default the system's folder for temporary files.
+        work_dir: a folder in which the vectors lie instead, and stay when it is interrupted, for the next call of the
+            same network and images to go on with. When the whitening is fitted they are removed.
 
     Raises:
         UserError: more dimensions than images − 1 or than NetVLAD has, or validation queries of which none has a
@@ -52,7 +57,7 @@ def add_whitening(
     """
     if validation is not None:
         check_positives(validation)
-    components = vlad_components(model, dimensions, image_sets, folder)
+    components = vlad_components(model, dimensions, image_sets, folder, work_dir)
     if validation is not None:
         scores = {}
         for candidate in POWERS:
@@ -65,22 +70,35 @@ def add_whitening(
 
 
 def vlad_components(
-    model: PlaceNet, count: int, image_sets: Sequence[Images], folder: str | os.PathLike | None = None
+    model: PlaceNet,
+    count: int,
+    image_sets: Sequence[Images],
+    folder: str | os.PathLike | None = None,
+    work_dir: str | os.PathLike | None = None,
 ) -> PrincipalComponents:
     """Principal components of the NetVLAD vectors of images; arguments and errors as of `add_whitening`."""
     check_whitening(model, count, image_sets)
     bare = replace(model, whitening=0)
-    describer = KerasDescriber(bare)
-    shape = (sum(len(images) for images in image_sets), bare.descriptor_dim)
-    with working_folder(folder or tempfile.gettempdir()) as work:
-        path = os.path.join(work, "vectors")
-        _reserve(path, 4 * shape[0] * shape[1])
-        vectors = np.memmap(path, np.float32, "r+", shape=shape)
-        done = 0
-        for images in image_sets:
-            describe_images(describer, images, "whitening", vectors[done : done + len(images)])
-            done += len(images)
-        return principal_components(vectors, count)
+    images = concatenate(image_sets)
+    with contextlib.ExitStack() as stack:
+        if work_dir is None:
+            place = stack.enter_context(working_folder(folder or tempfile.gettempdir()))
+        else:
+            place = os.path.join(work_dir, "whitening")
+        vectors = DescriptorFile(place, _digest(bare), bare.input_size, images, bare.descriptor_dim)
+        if vectors.done:
+            print(f"whitening: goes on from {vectors.done:,} of {len(images):,} images")
+        found = principal_components(describe_images(KerasDescriber(bare), images, "whitening", vectors), count)
+        vectors.remove()
+        return found
+
+
+def _digest(model: PlaceNet) -> str:
+    """What tells networks apart that compute different descriptors: what they are and all their weights."""
+    digest = hashlib.sha256(json.dumps(model.get_config()).encode())
+    for variable in model.weights:
+        digest.update(keras.ops.convert_to_numpy(variable).tobytes())
+    return digest.hexdigest()
 
 
 def check_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Images]) -> None:
@@ -111,27 +129,3 @@ def _whitened(model: PlaceNet, components: PrincipalComponents, power: float) ->
     whitened = replace(model, whitening=len(components.variances), whitening_power=power)
     whitened.get_layer("whitening").set_components(components)
     return whitened
-
-
-def _reserve(path: str, size: int) -> None:
-    """Makes a file with all its space on the disk: writing to a mapped file on a full disk would kill the process.
-
-    Raises:
-        UserError: there is no room for it.
-    """
-    try:
-        with open(path, "wb") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:  # not on macOS and Windows
-                block = bytes(1 << 20)
-                for start in range(0, size, len(block)):
-                    file.write(block[: size - start])
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        where = os.path.dirname(os.path.dirname(path))
-        raise UserError(
-            f"{where}: no room for the {size / 1e6:,.1f} MB of vectors that a whitening is fitted on "
-            f"({error.strerror}); make room, or choose another folder"
-        ) from None
