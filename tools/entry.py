@@ -72,7 +72,8 @@ def run(
         _expand_home(values)
         if not debug:
             _quiet_native_logs()
-        with needed_by(program), contextlib.redirect_stdout(_Printable(sys.stdout)):
+        with needed_by(program), contextlib.redirect_stdout(_Printable(sys.stdout)), warnings.catch_warnings():
+            _show_warnings(program)
             code = main(values) or 0
             sys.stdout.flush()
         sys.exit(code)

@@ -272,6 +272,26 @@ def test_what_can_be_known_before_tensorflow_is_imported_is(made, bad_models: Pa
     assert process.stdout.splitlines() == ["2 False False"] * len(cases), process.stderr[-2000:]
 
 
+def test_what_is_to_be_known_of_the_data_is_one_line(run, made, photos: Path, here: Path) -> None:
+    """And it is said every time, by every tool, for every data set."""
+    known = here / "known"
+    for part in ("queries", "database"):
+        (known / part).mkdir(parents=True)
+        for place in (0, 1):
+            os.link(photos / f"place{place}" / "0.png", known / part / f"{place}.png")
+    (known / "gt.json").write_text(
+        '{"queries": ["0.png", "1.png"], "database": ["0.png", "1.png"], "positives": [[0], [1]]}'
+    )
+    note = f"folder:{known}: 2 of 2 queries are in the database too, byte by byte: finding those shows nothing"
+    for _ in range(2):
+        code, out, err = run("evaluate", f"--model={made.tflite}", f"--dataset=folder:{known}")
+        assert code == 0 and "100.00" in out
+        assert err.splitlines().count(f"tfplaces-evaluate: {note}") == 1 and "DataWarning" not in err
+    _, _, err = run("convert", f"--model={made.keras}", "--output=m.tflite", "--precision=float32",
+                    f"--verify=folder:{known}")  # fmt: skip
+    assert f"tfplaces-convert: {note}" in err.splitlines()
+
+
 def run_entry(main, capsys, *arguments: str) -> tuple:
     with pytest.raises(SystemExit) as exit:
         entry.run(lambda values: None, main, ["/somewhere/tool.py", *arguments])
