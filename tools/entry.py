@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from absl import flags
 
@@ -100,11 +100,11 @@ def _show_warnings(program: str) -> None:
     """Makes what is to be known of the user's data one line; other warnings are shown as they were."""
     others = warnings.showwarning
 
-    def show(message, category, *rest) -> None:
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, DataWarning):
             print(f"{program}: {printable(str(message))}", file=sys.stderr)
         else:
-            others(message, category, *rest)
+            others(message, category, *rest, **named)
 
     warnings.showwarning = show
     warnings.simplefilter("always", DataWarning)
@@ -208,6 +208,18 @@ def size(text: str | None) -> tuple[int, int] | None:
     if len(parts) != 2 or not all(p.isascii() and p.isdigit() and 1 <= int(p) <= 8192 for p in parts):
         raise UserError(f"--input_size={text}: expected HEIGHTxWIDTH in pixels, as in 224x320")
     return int(parts[0]), int(parts[1])
+
+
+def numbers(flag: str, text: str, most: int) -> list[int]:
+    """Reads whole numbers, separated by commas.
+
+    Raises:
+        UserError: a part of the text is no number from 1 to `most`.
+    """
+    parts = text.split(",")
+    if not all(p.isascii() and p.isdigit() and 1 <= int(p) <= most for p in parts):
+        raise UserError(f"--{flag}={text}: expected numbers from 1 to {most}, as in 1,2")
+    return [int(p) for p in parts]
 
 
 def check_model(path: str, *endings: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tfplaces.benchmarks import coding, network
+from tfplaces.benchmarks import accuracy, coding, cost, network
+from tfplaces.common.errors import UserError
 
 
 def test_coding(run, here: Path) -> None:
@@ -126,6 +127,41 @@ def test_mistakes_that_litert_finds_are_known_before_anything_is_measured(run, m
     for name in ("truncated.tflite", "garbage.tflpack"):
         code, out, err = run("benchmark", f"--models={made.keras},{bad_models}/{name}")
         assert (code, out, err.count("\n")) == (2, "", 1) and name in err
+
+
+def test_accuracy(run, made, photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy, "ROWS", {"4 bits, 40 %": (0.4, 4, 3)})
+    spec = f"folder:{photos}"
+    code, out, err = run(
+        "benchmark", "--what=accuracy", f"--models={made.keras}", f"--dataset={spec}", "--json=b.json", "--seed=3",
+    )  # fmt: skip
+    assert code == 0, err
+    result = json.loads((here / "b.json").read_text())
+    base, row = result["accuracy"]
+    assert result["what"] == "accuracy" and row["row"] == "4 bits, 40 %"
+    assert row["drop"] == pytest.approx(base["map"][spec] - row["map"][spec]) and row["drop_error"] is None
+    assert out.splitlines()[-1].split()[-1] == f"{8 * row['bytes'] / row['parameters']:.3f}"
+    assert "4 bits, 40 % pruned, seed 3" in err
+    # What it kept while it ran is gone.
+    assert [path.name for path in here.iterdir()] == ["b.json"]
+
+
+def test_cost_keeps_its_files_until_the_table_is_written(run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure_cost(folder: str, seed: int) -> list[dict]:
+        (Path(folder) / "model.keras").write_bytes(b"kept")
+        if seed == 1:
+            raise UserError("no space left")
+        row = {"backbone": "vgg16", "precision": "keras", "latency": [{"ms": 5.0, "ratio": 1.0}], "memory": None}
+        return [{**row, "file_bytes": 3_000_000}]
+
+    monkeypatch.setattr(cost, "measure_cost", measure_cost)
+    assert run("benchmark", "--what=cost", "--json=b.json", "--seed=1")[0] == 2
+    assert (here / "b.json.work" / "model.keras").exists()
+    code, _, err = run("benchmark", "--what=cost", "--json=b.json")
+    assert code == 2 and "holds the state of another run, with another seed" in err
+    code, out, _ = run("benchmark", "--what=cost", "--json=c.json")
+    assert code == 0 and out.splitlines()[-1].split() == ["vgg16", "keras", "5.0", "1.00", "3.0"]
+    assert not (here / "c.json.work").exists()
 
 
 @pytest.mark.slow

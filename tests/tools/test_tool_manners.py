@@ -94,7 +94,7 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
         "compress", ["--model={model}", "--output=m.places", "--dataset=folder:none"], "no such folder",
     ),
     "unknown data": ("evaluate", ["--model={model}", "--dataset=oxford"], "names no data set"),
-    "garbage tflite": ("evaluate", ["--model={bad}/garbage.tflite", "--dataset={data}"], "not a readable TFLite model"),
+    "garbage tflite": ("evaluate", ["--model={bad}/garbage.tflite", "--dataset={data}"], "cut short or damaged"),
     "truncated tflite": ("evaluate", ["--model={bad}/truncated.tflite", "--dataset={data}"], "truncated.tflite"),
     "empty tflite": ("evaluate", ["--model={bad}/empty.tflite", "--dataset={data}"], "not a TFLite model"),
     "size of tflite": (
@@ -120,12 +120,27 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
         for name in ("garbage", "truncated", "empty")
     },
     "garbage tflpack": ("evaluate", ["--model={bad}/garbage.tflpack", "--dataset={data}"], "not a .tflpack file"),
-    "nothing to measure": ("benchmark", [], "--models=FILES or --what=coding, --what=network or --what=whitening"),
-    "no model to whiten": ("benchmark", ["--what=whitening", "--dataset={data}"], "needs a --model and a --dataset"),
-    "whitening dimensions": ("benchmark", ["--what=whitening", "--dimensions=0"], "--dimensions=0: expected numbers"),
-    "two to measure": ("benchmark", ["--models={tflite}", "--what=coding"], "one of them"),
-    "threads of coding": ("benchmark", ["--what=coding", "--threads=1"], "--threads goes with --models, not with"),
-    "size of a network": ("benchmark", ["--what=network", "--input_size=8x8"], "--input_size goes with --models"),
+    "nothing to measure": ("benchmark", [], "--what, one of accuracy, coding, cost, models"),
+    "no model to whiten": ("benchmark", ["--what=whitening", "--dataset={data}"], "needs --model, see --help"),
+    "whitening dimensions": (
+        "benchmark", ["--what=whitening", "--model={model}", "--dataset={data}", "--dimensions=0"],
+        "--dimensions=0: expected numbers",
+    ),
+    "two to measure": ("benchmark", ["--models={tflite}", "--what=coding"], "--models goes with --what=accuracy and"),
+    "nowhere to keep accuracy": (
+        "benchmark", ["--what=accuracy", "--models={model}", "--dataset={data}"], "--what=accuracy needs --json",
+    ),
+    "nowhere to keep cost": ("benchmark", ["--what=cost"], "--what=cost needs --json"),
+    "accuracy of a tflite": (
+        "benchmark", ["--what=accuracy", "--models={tflite}", "--dataset={data}", "--json=a.json"],
+        "not a model that this tool opens; it opens .keras, .places",
+    ),
+    "accuracy on no data": (
+        "benchmark", ["--what=accuracy", "--models={model}", "--dataset=folder:no", "--json=a.json"], "folder:no",
+    ),
+    "seeds of models": ("benchmark", ["--models={tflite}", "--seeds=2"], "--seeds goes with --what=accuracy"),
+    "threads of coding": ("benchmark", ["--what=coding", "--threads=1"], "--threads goes with --what=models, not with"),
+    "size of a network": ("benchmark", ["--what=network", "--input_size=8x8"], "--input_size goes with --what=models"),
     "symbols of models": ("benchmark", ["--models={tflite}", "--symbols=9999"], "--symbols goes with --what=coding"),
     **{
         f"threads {text}": ("benchmark", ["--models={tflite}", f"--threads={text}"], f"--threads={text}: expected")
@@ -133,7 +148,9 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
     },
     "missing model to measure": ("benchmark", ["--models={tflite},no.keras"], "no.keras: no such model file"),
     "a text to measure": ("benchmark", ["--models={tflite},{bad}/notes.txt"], "notes.txt: not a model"),
-    "garbage to measure": ("benchmark", ["--models={model},{bad}/garbage.tflite"], "not a readable TFLite model"),
+    "garbage to measure": (
+        "benchmark", ["--models={model},{bad}/garbage.tflite"], "a TFLite model cut short or damaged",
+    ),
     "truncated to measure": ("benchmark", ["--models={model},{bad}/truncated.tflpack"], "truncated.tflpack"),
     "other size to measure": (
         "benchmark", ["--models={model},{tflite}", "--input_size=32x32"], "takes images of 48x64 only",

@@ -1,27 +1,25 @@
-"""What compression costs in mAP on real photos: the rows of README's table, several seeds, mean and standard error.
+"""What compression costs in mAP: networks pruned, shared and fine-tuned, against themselves in float."""
 
-    python tests/compression/benchmark_accuracy.py --models=a/model.keras,b/model.keras --output=accuracy.json \
-        --datasets=folder:corridor,folder:amos_night,folder:ietower
+from __future__ import annotations
 
-Networks are fine-tuned towards the float network on the database images of the data sets, never on queries. Rows that
-are in OUTPUT already are not computed again.
-"""
-
-import argparse
-import gc
+import functools
 import json
 import os
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from tfplaces import datasets
 from tfplaces.common.files import write_json
+from tfplaces.common.progress import say_step
 from tfplaces.compression import Distillation, Recipe, compress, load_places, places_statistics, save_places
-from tfplaces.describers.keras import KerasDescriber
-from tfplaces.evaluation import evaluate
+from tfplaces.describers import KerasDescriber
+from tfplaces.evaluation import evaluate, mean_drop_interval
 from tfplaces.opening import load_place_net
+from tfplaces.training import WorkDir
 
 # Share of all parameters pruned, bits, and of which of the database images one is fine-tuned on: few levels take more.
 ROWS = {
@@ -31,71 +29,125 @@ ROWS = {
     "5 bits, 55 %": (0.55, 5, 1),
     "5 bits, 75 %": (0.75, 5, 1),
 }
-# First and depthwise layers, under 1 % of the parameters, keep 8 bits.
+# First and depthwise layers, under 1 % of the parameters, keep 8 bits. In other backbones no layer does.
 SENSITIVE = {"mobilenet_v1": ("conv1", "conv_dw_*"), "squeezenet": ("conv1",), "mobilenet_v2": ("Conv1", "*depthwise*")}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", required=True)
-    parser.add_argument("--datasets", required=True)
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--learning_rate", type=float, default=1e-4)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", default=",".join(str(i) for i in range(len(ROWS))))
-    args = parser.parse_args()
-    sets = [datasets.cached(dataset) for dataset in datasets.load_datasets(args.datasets)]
+def measure_accuracy(
+    paths: Sequence[str],
+    sets: Sequence[datasets.PlaceDataset],
+    work_dir: WorkDir,
+    *,
+    seeds: Sequence[int] = (0,),
+    epochs: int = 1,
+    learning_rate: float = 1e-4,
+) -> list[dict[str, Any]]:
+    """Measures each row of `ROWS` of each network.
+
+    Networks are fine-tuned towards the float network, after pruning and after sharing, on the database images of the
+    data sets, never on queries.
+
+    Args:
+        paths: `.keras` and `.places` files of tfplaces.
+        sets: data sets to measure mAP on, of different specs.
+        work_dir: keeps what is measured; a run that finds it there goes on.
+        seeds: of the fine-tuning; the figures are means over them.
+        epochs, learning_rate: of the fine-tuning.
+
+    Returns:
+        of each network a row of the float network, then those of `ROWS`: `model`, `parameters`, `row` (None for the
+        float network), `map` by the spec of the data set, `drop`, the points of mAP lost against the float network in
+        the mean of the data sets, `drops` by the spec, `drop_interval`, its 95 % interval by a paired bootstrap over
+        the queries (`tfplaces.evaluation.mean_drop_interval`), `drop_error`, the standard error over the seeds, None
+        of one seed, `pruned`, a percentage, and `bytes` of the file of the first seed.
+    """
     images = datasets.concatenate([dataset.database for dataset in sets])
-    parts = {n: datasets.Subset(images, range(0, len(images), n)) for _, _, n in ROWS.values()}
-    results = {}
-    if os.path.exists(args.output):
-        with open(args.output) as file:
-            results = json.load(file)
-    rows = [list(ROWS.items())[int(i)] for i in args.rows.split(",")]
-    for path in args.models.split(","):
-        model = load_place_net(path)
-        weights = model.get_weights()
-        found = results.setdefault(path, {"parameters": model.count_params()})
-        if "float" not in found:
-            found["float"] = [evaluate(KerasDescriber(model), dataset).map for dataset in sets]
-            write_json(args.output, results)
-        print(f"{path}: {model.count_params():,} parameters, mAP {np.round(found['float'], 2)}", flush=True)
-        for seed in range(args.seeds):
-            model.set_weights(weights)
-            options = {"epochs": args.epochs, "learning_rate": args.learning_rate, "seed": seed}
-            tunes = {every: Distillation(model, part, **options) for every, part in parts.items()}
-            for row, (sparsity, bits, every) in rows:
-                runs = found.setdefault(row, {})
-                if str(seed) in runs:
-                    continue
-                keras.utils.set_random_seed(seed)
-                model.set_weights(weights)
-                kept = {pattern: 8 for pattern in SENSITIVE[model.config["backbone"]]}
-                recipe = Recipe(bits=bits, bits_for=kept if bits < 8 else {}, sparsity=sparsity)
-                with tempfile.TemporaryDirectory() as folder:
-                    file = os.path.join(folder, "model.places")
-                    save_places(file, compress(model, recipe, tunes[every]))
-                    total = places_statistics(file).total
-                    describer = KerasDescriber(load_places(file))
-                    maps = [evaluate(describer, dataset).map for dataset in sets]
-                drops = [a - b for a, b in zip(found["float"], maps, strict=True)]
-                runs[str(seed)] = {"drops": drops, "pruned": total.pruned, "bytes": total.file_bytes}
-                write_json(args.output, results)
-                del describer
-                gc.collect()
-                print(f"{row}, seed {seed}: drop {np.mean(drops):.2f} {np.round(drops, 2)}", flush=True)
-        for row, _ in rows:
-            runs = list(found[row].values())
-            drops = [np.mean(run["drops"]) for run in runs]
-            error = np.std(drops, ddof=1) / np.sqrt(len(drops)) if len(drops) > 1 else float("nan")
-            by_set = ", ".join(f"{drop:.2f}" for drop in np.mean([run["drops"] for run in runs], axis=0))
-            size = runs[0]["bytes"]
-            print(
-                f"| {row} | {np.mean(drops):.2f} ± {error:.2f} | {by_set} | {8 * size / found['parameters']:.3f} | "
-                f"{size / 1e6:.2f} |"
+    parts = {every: datasets.Subset(images, range(0, len(images), every)) for _, _, every in ROWS.values()}
+    rows: list[dict[str, Any]] = []
+    for number, path in enumerate(paths):
+        network = _Network(path, parts, sets, epochs, learning_rate)
+        base = _measured(work_dir.file(f"{number}-float.json"), network.scores)
+        common = {"model": path, "parameters": network.parameters}
+        rows.append({**common, "row": None, **_figures(sets, base, [base]), "pruned": 0.0, "bytes": None})
+        for k, (name, row) in enumerate(ROWS.items()):
+            runs = []
+            for seed in seeds:
+                say_step(f"{os.path.basename(path)}, {name} pruned, seed {seed}")
+                measure = functools.partial(network.compressed_scores, *row, seed)
+                runs.append(_measured(work_dir.file(f"{number}-{k}-{seed}.json"), measure))
+            sizes = {key: runs[0][key] for key in ("pruned", "bytes")}
+            rows.append({**common, "row": name, **_figures(sets, base, runs), **sizes})
+    return rows
+
+
+class _Network:
+    """A network that is compressed many times, each time from its float weights."""
+
+    def __init__(
+        self,
+        path: str,
+        parts: Mapping[int, datasets.Images],
+        sets: Sequence[datasets.PlaceDataset],
+        epochs: int,
+        learning_rate: float,
+    ):
+        self._model = load_place_net(path)
+        self._weights = self._model.get_weights()
+        self._parts, self._sets, self._epochs, self._learning_rate = parts, sets, epochs, learning_rate
+        self._tunes: dict[tuple[int, int], Distillation] = {}
+        self.parameters = self._model.count_params()
+
+    def scores(self) -> dict[str, Any]:
+        """What the float network reaches."""
+        self._model.set_weights(self._weights)
+        return _scores(self._model, self._sets)
+
+    def compressed_scores(self, sparsity: float, bits: int, every: int, seed: int) -> dict[str, Any]:
+        """What the network reaches that is read from a file, and the figures of the file."""
+        self._model.set_weights(self._weights)
+        if (seed, every) not in self._tunes:
+            self._tunes[seed, every] = Distillation(
+                self._model, self._parts[every], epochs=self._epochs, learning_rate=self._learning_rate, seed=seed
             )
+        keras.utils.set_random_seed(seed)
+        kept = dict.fromkeys(SENSITIVE.get(self._model.config["backbone"], ()), 8) if bits < 8 else {}
+        recipe = Recipe(bits=bits, bits_for=kept, sparsity=sparsity)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "model.places")
+            save_places(path, compress(self._model, recipe, self._tunes[seed, every]))
+            total = places_statistics(path).total
+            return {**_scores(load_places(path), self._sets), "pruned": total.pruned, "bytes": total.file_bytes}
 
 
-if __name__ == "__main__":
-    main()
+def _scores(model: keras.Model, sets: Sequence[datasets.PlaceDataset]) -> dict[str, Any]:
+    """The average precision of each query of each data set."""
+    describer = KerasDescriber(model)
+    return {"precisions": [evaluate(describer, dataset).average_precisions.tolist() for dataset in sets]}
+
+
+def _measured(path: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was measured and kept in a file, or is now."""
+    if not os.path.exists(path):
+        write_json(path, measure())
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def _figures(
+    sets: Sequence[datasets.PlaceDataset], base: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The figures of a row from the average precisions of its queries, in each run."""
+    specs = [dataset.spec for dataset in sets]
+    bases = [np.array(values) for values in base["precisions"]]
+    by_run = [[np.array(values) for values in run["precisions"]] for run in runs]
+    means = [np.mean(values, axis=0) for values in zip(*by_run, strict=True)]
+    drops = [float(np.mean(b - m)) for b, m in zip(bases, means, strict=True)]
+    of_seeds = [np.mean([np.mean(b - r) for b, r in zip(bases, run, strict=True)]) for run in by_run]
+    several = len(runs) > 1
+    return {
+        "map": {spec: float(np.mean(values)) for spec, values in zip(specs, means, strict=True)},
+        "drop": float(np.mean(drops)),
+        "drops": dict(zip(specs, drops, strict=True)),
+        "drop_interval": list(mean_drop_interval(bases, means)),
+        "drop_error": float(np.std(of_seeds, ddof=1) / np.sqrt(len(runs))) if several else None,
+    }

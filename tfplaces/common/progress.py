@@ -19,3 +19,8 @@ def progress(total: int, label: str, unit: str) -> tqdm.tqdm:
     """
     interval = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm.tqdm(total=total, desc=label, unit=unit, delay=1.0, leave=False, mininterval=interval, file=sys.stderr)
+
+
+def say_step(text: str) -> None:
+    """Tells on stderr what begins."""
+    print(f"* {text}", file=sys.stderr, flush=True)

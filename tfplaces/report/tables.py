@@ -101,7 +101,7 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     lines = [head, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    left = [not any(row[column][:1].isdigit() for row in rows) for column in range(len(head))]
+    left = [not any(row[column].lstrip("-")[:1].isdigit() for row in rows) for column in range(len(head))]
     left[0] = True
     return "\n".join(
         "  ".join(

@@ -15,12 +15,13 @@ import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import replacing, sha256, write_json, write_text
+from tfplaces.common.progress import say_step
 from tfplaces.datasets import CachedImages, Images, PlaceDataset, Subset, concatenate, load_dataset
 from tfplaces.describers import Describer, describe_images
 from tfplaces.evaluation import check_positives, score
 from tfplaces.workflows.paper import BACKBONES, CLUSTERS, RESULTS, WHITENING, PaperRow
 from tfplaces.workflows.paper_page import page, write_plot
-from tfplaces.workflows.run_folder import clear, say_step, take_up
+from tfplaces.workflows.run_folder import clear, take_up
 
 if TYPE_CHECKING:
     from tfplaces.models import PlaceNet

@@ -15,6 +15,7 @@ import numpy as np
 
 from tfplaces.common.files import sha256, write_json, write_text
 from tfplaces.common.processors import usable_processors
+from tfplaces.common.progress import say_step
 from tfplaces.datasets import PlaceDataset, cached, load_dataset
 from tfplaces.describers import describe_images
 from tfplaces.evaluation import check_positives, drop_interval, rank, score
@@ -22,7 +23,7 @@ from tfplaces.report.rows import Row
 from tfplaces.report.tables import format_table
 from tfplaces.version import __version__
 from tfplaces.workflows.plan import Plan
-from tfplaces.workflows.run_folder import clear, say_step, take_up
+from tfplaces.workflows.run_folder import clear, take_up
 
 # Stage, its file, and the .places file that says how much of it is pruned.
 FILES = {

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfplaces import datasets
 from tfplaces.common.files import replacing, write_json
+from tfplaces.common.progress import say_step
 from tfplaces.compression import (
     Distillation,
     Kernel,
@@ -26,7 +27,6 @@ from tfplaces.models import PlaceNet
 from tfplaces.opening import load_model, load_place_net
 from tfplaces.training import MinedPairs, add_whitening, assemble, train
 from tfplaces.workflows.plan import Plan
-from tfplaces.workflows.run_folder import say_step
 
 
 class Stages:

@@ -6,7 +6,6 @@ import contextlib
 import glob
 import json
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -61,8 +60,3 @@ def clear(folder: str, patterns: Iterable[str], keep: Iterable[str] = ()) -> Non
             if os.path.realpath(path) not in kept:
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(path)
-
-
-def say_step(text: str) -> None:
-    """Tells on stderr what begins."""
-    print(f"* {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,237 @@
+"""What the measurements print: tables for a terminal, each below a line that says what its columns are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tfplaces.report import text_table
+from tfplaces.report.rows import interval_text
+
+Figures = Mapping[str, Any]
+
+
+def format_result(result: Mapping[str, Any]) -> str:
+    """The tables of what was measured, by the name of the measurement."""
+    tables: dict[str, Callable[[Any], str]] = {
+        "models": models_text, "accuracy": accuracy_text, "cost": cost_text, "coders": coders_text,
+        "small": small_text, "clustering": clustering_text, "network": network_text, "whitening": whitening_text,
+    }  # fmt: skip
+    return "\n\n".join(tables[name](figures) for name, figures in result.items())
+
+
+def models_text(rows: Sequence[Figures]) -> str:
+    """The table of what `tfplaces.benchmarks.models.measure_models` gives."""
+    timed = [
+        head
+        for found in rows[0]["latency"]
+        for head in (f"ms, {found['threads']} thread{'s' * (found['threads'] > 1)}", "x")
+    ]
+    table = text_table(
+        ["model", "input", *timed, "memory MB", "process MB", "file MB", "packed MB"],
+        [
+            [
+                row["model"],
+                _input(row),
+                *(cell for found in row["latency"] for cell in (f"{found['ms']:.2f}", f"{found['ratio']:.2f}")),
+                *([_mb(row["memory"][key], 1) for key in ("above_runtime", "peak")] if row["memory"] else ["", ""]),
+                _mb(row["file_bytes"]),
+                "" if row["packed_bytes"] is None else _mb(row["packed_bytes"]),
+            ]
+            for row in rows
+        ],
+    )
+    return (
+        "ms: median of describing one image, of a full batch where the model's is fixed (input NxHxW);\n"
+        "x: over the first model's, median of the rounds; memory: peak above\n"
+        f"the imported runtime, process: peak of all; packed: as .tflpack or .places. MB: 10^6 bytes\n\n{table}"
+    )
+
+
+def cost_text(rows: Sequence[Figures]) -> str:
+    """The table of what `tfplaces.benchmarks.cost.measure_cost` gives."""
+    table = text_table(
+        ["backbone", "precision", "ms", "x", "memory MB", "file MB"],
+        [
+            [
+                row["backbone"],
+                row["precision"],
+                f"{row['latency'][0]['ms']:.1f}",
+                f"{row['latency'][0]['ratio']:.2f}",
+                _mb(row["memory"]["above_runtime"], 0) if row["memory"] else "",
+                _mb(row["file_bytes"], 1),
+            ]
+            for row in rows
+        ],
+    )
+    return (
+        "ms: median of describing one image on one thread; x: over the same network in Keras; memory: peak above the\n"
+        f"imported runtime. MB: 10^6 bytes\n\n{table}"
+    )
+
+
+def accuracy_text(rows: Sequence[Figures]) -> str:
+    """The table of what `tfplaces.benchmarks.accuracy.measure_accuracy` gives."""
+    specs = list(rows[0]["map"])
+    table = text_table(
+        ["model", "compressed to", "drop", "interval", "error", *specs, "MB", "bits/parameter"],
+        [
+            [
+                row["model"],
+                row["row"] or "mAP as float",
+                *(
+                    ["", "", "", *(f"{value:.1f}" for value in row["map"].values()), "", ""]
+                    if row["row"] is None
+                    else [
+                        _points(row["drop"]),
+                        interval_text(row["drop_interval"]),
+                        "" if row["drop_error"] is None else f"{row['drop_error']:.2f}",
+                        *(_points(value) for value in row["drops"].values()),
+                        _mb(row["bytes"]),
+                        f"{8 * row['bytes'] / row['parameters']:.3f}",
+                    ]
+                ),
+            ]
+            for row in rows
+        ],
+    )
+    return (
+        "drop: points of mAP lost against the float network, in the mean and on each data set, negative is a gain;\n"
+        "interval: of the mean with 95 % confidence, by a paired bootstrap of the queries; error: the standard error\n"
+        f"over the seeds\n\n{table}"
+    )
+
+
+def whitening_text(rows: Sequence[Figures]) -> str:
+    """The table of what `tfplaces.benchmarks.whitening.measure_whitening` gives."""
+    table = text_table(
+        ["dimensions", "power", *rows[0]["map"], "mean", "gain", "interval"],
+        [
+            [
+                str(row["dimensions"]),
+                "" if row["power"] is None else str(row["power"]),
+                *(f"{value:.1f}" for value in row["map"].values()),
+                f"{row['mean']:.1f}",
+                "" if row["gain"] is None else f"{row['gain']:.1f}",
+                interval_text(row["gain_interval"]),
+            ]
+            for row in rows
+        ],
+    )
+    return (
+        "mAP; a whitening divides by variances to the power; the first row is without one; gain: over that one,\n"
+        f"in the mean, with its 95 % interval by a paired bootstrap of the queries\n\n{table}"
+    )
+
+
+def network_text(rows: Sequence[Figures]) -> str:
+    """The table of what `tfplaces.benchmarks.network.measure_network` gives."""
+    stages = list(rows[0]["seconds"])
+    table = text_table(
+        ["bits", *(head for name in stages for head in (name, "peak")), "MB", "bits/parameter", "over entropy"],
+        [
+            [
+                str(row["bits"]),
+                *(cell for n in stages for cell in (f"{row['seconds'][n]:.1f}", f"{row['peak'][n] / 1e9:.2f}")),
+                _mb(row["bytes"]),
+                f"{8 * row['bytes'] / row['parameters']:.3f}",
+                f"{row['over_entropy']:.4f}",
+            ]
+            for row in rows
+        ],
+    )
+    return f"seconds of each stage; peak: GB of memory in it above the process with its model\n\n{table}"
+
+
+def coders_text(rows: Sequence[Figures]) -> str:
+    """The table of what `tfplaces.benchmarks.coding.measure_coders` gives."""
+    table = text_table(
+        ["symbols", "coder", "entropy", "size", "encode M/s", "x", "decode M/s", "x"],
+        [
+            [
+                row["symbols_of"],
+                row["coder"],
+                f"{row['entropy']:.3f}",
+                f"{row['size']:.4f}",
+                f"{row['encode'] / 1e6:.1f}",
+                f"{row['encode_ratio']:.2f}",
+                f"{row['decode'] / 1e6:.1f}",
+                f"{row['decode_ratio']:.2f}",
+            ]
+            if "size" in row
+            else [row["symbols_of"], row["coder"], "not installed", *[""] * 5]
+            for row in rows
+        ],
+    )
+    return (
+        "size: over the zero-order entropy; x: tfplaces' speed over this coder's; M/s: million symbols a second\n\n"
+        f"{table}"
+    )
+
+
+def small_text(rows: Sequence[Figures]) -> str:
+    """The table of what `tfplaces.benchmarks.coding.measure_small` gives."""
+    table = text_table(
+        ["symbols", "count", "bytes", "over entropy", "over raw"],
+        [
+            [
+                row["symbols_of"],
+                f"{row['symbols']:,}",
+                f"{row['bytes']:,}",
+                f"{row['over_entropy']:.3f}",
+                f"{row['over_raw']:.3f}",
+            ]
+            for row in rows
+        ],
+    )
+    return f"small tensors, all side information included\n\n{table}"
+
+
+def clustering_text(found: Figures) -> str:
+    """The table of what `tfplaces.benchmarks.clustering.measure_clustering` gives."""
+    steps = text_table(
+        ["", "set-up s", "step s", "peak MB", "values", "zeros", "error"],
+        [
+            [
+                name,
+                f"{row['setup']:.2f}",
+                f"{row['step']:.4f}",
+                _mb(row["peak"], 0),
+                str(row["values"]),
+                f"{row['sparsity']:.3f}",
+                f"{row['error']:.5f}",
+            ]
+            for name, row in (("tfplaces", found["ours"]), ("TF-MOT", found["tfmot"]))
+        ]
+        + [["TF-MOT / tfplaces", "", f"{found['step_ratio']:.2f}", f"{found['peak_ratio']:.2f}", "", "", ""]],
+    )
+    ours = found["sizes"]["tfplaces"]
+    sizes = text_table(
+        ["stored as", "bytes", "over tfplaces"],
+        [
+            [name, f"{size:,}", f"{size / ours:.3f}"]
+            for name, size in sorted(found["sizes"].items(), key=lambda item: item[1])
+        ],
+    )
+    return (
+        f"clustering of Dense 32768 x {found['outputs']}, half of it pruned, 32 levels; a step is a batch of 16\n\n"
+        f"{steps}\n\n"
+        f"TF-MOT's distances of all weights to all centroids: {found['tfmot_distances'] / 1e9:.2f} GB here, "
+        f"{found['tfmot_distances_full'] / 1e9:.1f} GB for 32768 x 4096\n\n{sizes}"
+    )
+
+
+def _input(row: Figures) -> str:
+    """The size of the images that a model takes, and how many it takes in one call where that is more than one."""
+    size, batch = "x".join(map(str, row["input_size"])), row["latency"][0]["batch"]
+    return size if batch == 1 else f"{batch}x{size}"
+
+
+def _mb(count: float, decimals: int = 2) -> str:
+    """Bytes as megabytes."""
+    return f"{count / 1e6:.{decimals}f}"
+
+
+def _points(value: float) -> str:
+    """Points of mAP with one decimal, and no negative zero."""
+    return f"{round(value, 1) + 0.0:.1f}"
