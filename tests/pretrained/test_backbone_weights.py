@@ -1,6 +1,10 @@
 """Weights from `.npz` files and from Keras Applications: they arrive where they belong, or one line says why not."""
 
 import importlib.util
+import io
+import os
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,11 +12,13 @@ import keras
 import numpy as np
 import pytest
 
+from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.models import BACKBONES, PlaceNet
 from tfplaces.pretrained import load_backbone_weights
 from tfplaces.pretrained.backbone_weights import application_arrays, set_backbone_weights
 
 RNG = np.random.default_rng(0)
+pytestmark = pytest.mark.filterwarnings("ignore::tfplaces.common.errors.DataWarning")
 
 
 def backbone_layers(model: PlaceNet) -> list[keras.layers.Layer]:
@@ -123,7 +129,7 @@ def test_int8_kernels_have_a_scale_per_output_channel() -> None:
         ("conv1/bias", np.full(96, np.nan, np.float32), "conv1/bias has values that are not finite"),
         ("conv1/bias", np.full(96, 1e300), "conv1/bias has values that are not finite"),
         ("conv1/bias", np.full(96, "a"), "conv1/bias holds <U1"),
-        ("conv1/bias", np.full(96, None), "conv1/bias cannot be read .*allow_pickle"),
+        ("conv1/bias", np.full(96, None), "conv1/bias cannot be read .*Python objects, which are not unpickled"),
     ],
 )
 def test_bad_arrays(
@@ -146,22 +152,94 @@ def save_truncated(path: Path) -> None:
 
 def save_damaged(path: Path) -> None:
     """A compressed member with its first bytes overwritten: zlib, not numpy, complains."""
-    np.savez_compressed(path, a=np.arange(999))
+    np.savez_compressed(path, **{"conv1/kernel": np.arange(999)})
     data = bytearray(path.read_bytes())
-    data[60:70] = b"\xff" * 10
+    data[70:80] = b"\xff" * 10
     path.write_bytes(data)
+
+
+def save_encrypted(path: Path) -> None:
+    """A bit in the local header, and in the archive's list of its members, says so."""
+    np.savez(path, **{"conv1/kernel": np.arange(999)})
+    data = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.index(signature) + offset] |= 1
+    path.write_bytes(data)
+
+
+def save_twice(path: Path) -> None:
+    np.savez(path, **{"conv1/kernel": np.arange(9)})
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("conv1/kernel.npy", b"another")
+
+
+def save_larger_than_said(path: Path) -> None:
+    """The header of a few bytes asks for 2 TB."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 500_000)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("conv1/kernel.npy", header.getvalue() + bytes(400))
+
+
+def test_what_is_left_out_and_turned_round_is_said(squeezenet: PlaceNet, arrays: dict, tmp_path: Path) -> None:
+    extra = {f"fire9/{i}": np.zeros(3) for i in range(4)}
+    np.savez(tmp_path / "w.npz", **arrays, **extra)
+    with pytest.warns(DataWarning) as caught:
+        load_backbone_weights(squeezenet, str(tmp_path / "w.npz"))
+    assert [str(one.message).removeprefix(f"{tmp_path}/") for one in caught] == [
+        f"w.npz: 4 of {len(arrays) + 4} arrays are left out, as this squeezenet has no layers for them: "
+        "fire9/0, fire9/1, fire9/2, ...",
+        "w.npz: conv1/kernel is taken as published, for BGR (blue first), and turned round to RGB",
+    ]
+    model = PlaceNet("mobilenet_v1", clusters=2, cut="conv_dw_1", input_size=(32, 32))
+    np.savez(tmp_path / "rgb.npz", **random_arrays(model))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_backbone_weights(model, str(tmp_path / "rgb.npz"))
+
+
+def test_what_no_layer_wants_is_not_inflated(
+    squeezenet: PlaceNet, arrays: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor what a layer wants in another shape."""
+    from tfplaces.pretrained.npz_file import NpzFile
+
+    read, names = NpzFile.read, []
+    monkeypatch.setattr(NpzFile, "read", lambda self, name: (names.append(name), read(self, name))[1])
+    arrays["fire2_squeeze1x1/kernel"] = np.zeros((9, 9))
+    np.savez_compressed(tmp_path / "w.npz", junk=np.zeros(10**7), **arrays)
+    with pytest.raises(UserError, match=r"fire2_squeeze1x1/kernel has shape \(9, 9\)"):
+        load_backbone_weights(squeezenet, str(tmp_path / "w.npz"))
+    assert names == ["conv1/kernel", "conv1/bias"]
+
+
+def test_a_file_in_the_order_of_fortran(squeezenet: PlaceNet, arrays: dict, tmp_path: Path) -> None:
+    np.savez(tmp_path / "c.npz", **arrays)
+    np.savez(tmp_path / "f.npz", **{name: np.asfortranarray(array) for name, array in arrays.items()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        load_backbone_weights(squeezenet, str(tmp_path / "c.npz"))
+        expected = squeezenet.get_weights()
+        load_backbone_weights(squeezenet, str(tmp_path / "f.npz"))
+    for one, other in zip(squeezenet.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
     ("save", "message"),
     [
         (lambda path: None, "no such file; backbone weights are none, imagenet or an .npz file"),
-        (lambda path: path.mkdir(), "not an .npz file"),
+        (lambda path: path.mkdir(), "a folder, not a regular file"),
+        (lambda path: os.mkfifo(path), "a FIFO, not a regular file"),
         (lambda path: path.write_text("hello"), "not an .npz file"),
         (lambda path: path.write_bytes(b""), "not an .npz file"),
         (lambda path: np.save(path.open("wb"), np.zeros(3)), "not an .npz file"),
         (save_truncated, "not an .npz file"),
-        (save_damaged, "a cannot be read"),
+        (save_damaged, "conv1/kernel cannot be read"),
+        (save_encrypted, "conv1/kernel cannot be read .*encrypted"),
+        (save_twice, "the array conv1/kernel is there twice"),
+        (save_larger_than_said, "conv1/kernel cannot be read .*more than the archive holds of it"),
     ],
 )
 def test_bad_files(save: Callable[[Path], None], message: str, squeezenet: PlaceNet, tmp_path: Path) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import zipfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
 
-from tfplaces.common.errors import UserError
+from tfplaces.common.errors import DataWarning, UserError
+from tfplaces.common.text import printable_name
 from tfplaces.models.backbones import BACKBONES
 from tfplaces.models.place_net import PlaceNet
+from tfplaces.pretrained.npz_file import NpzFile
 
 _APPLICATIONS = {"mobilenet_v1": "MobileNet", "mobilenet_v2": "MobileNetV2", "vgg16": "VGG16"}
 
@@ -23,34 +25,35 @@ def load_backbone_weights(model: PlaceNet, source: str) -> None:
         model: the network; its NetVLAD and whitening are left as they are.
         source: `none` (left as initialised), `imagenet` (from Keras Applications, downloaded on first use) or the path
             of an `.npz` file with the arrays `LAYER/kernel`, `LAYER/bias` and, where the kernel is int8,
-            `LAYER/scale` (one per output channel).
+            `LAYER/scale` (one per output channel). A `DataWarning` names arrays that belong to no layer, and says when
+            a first kernel is taken as BGR.
 
     Raises:
-        ValueError: the weights cannot be had or do not fit; the message says which and why.
+        UserError: the weights cannot be had or do not fit; the message says which and why.
     """
     if source == "none":
         return
-    arrays = _imagenet(model.config["backbone"]) if source == "imagenet" else _read_npz(source)
+    if source == "imagenet":
+        set_backbone_weights(model, _imagenet(model.config["backbone"]), source)
+        return
+    arrays, left_out = _read_npz(model, source)
     set_backbone_weights(model, arrays, source)
+    for note in _notes(model.config["backbone"], list(arrays), left_out):
+        warnings.warn(f"{printable_name(source)}: {note}", DataWarning, stacklevel=2)
 
 
 def set_backbone_weights(model: PlaceNet, arrays: Mapping[str, np.ndarray], source: str) -> None:
     """Sets the backbone's weights from arrays named `LAYER/kernel`, `LAYER/bias`; `source` is for messages."""
     spec = BACKBONES[model.config["backbone"]]
     ready = []
-    for layer in model.layers:
-        if not layer.weights or layer.name in ("netvlad", "whitening"):
-            continue
+    for layer in _backbone_layers(model):
         values = []
         for variable in (layer.kernel, layer.bias):
             key = f"{layer.name}/{variable.name}"
             if key not in arrays:
                 raise UserError(f"{source}: no array {key!r}; is it for the backbone {model.config['backbone']}?")
             value = np.asarray(arrays[key])
-            if value.shape != tuple(variable.shape):
-                raise UserError(f"{source}: {key} has shape {value.shape}, expected {tuple(variable.shape)}")
-            if value.dtype.kind not in "fiu":
-                raise UserError(f"{source}: {key} holds {value.dtype}, not real numbers")
+            _check_kind(source, key, value.shape, value.dtype, tuple(variable.shape))
             if value.dtype == np.int8 and variable is layer.kernel:
                 value = value * _channel_scale(layer, arrays, source)
             with np.errstate(over="ignore"):
@@ -65,6 +68,17 @@ def set_backbone_weights(model: PlaceNet, arrays: Mapping[str, np.ndarray], sour
         layer.set_weights(values)
 
 
+def _backbone_layers(model: PlaceNet) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if layer.weights and layer.name not in ("netvlad", "whitening")]
+
+
+def _check_kind(source: str, key: str, shape: tuple[int, ...], dtype: np.dtype, expected: tuple[int, ...]) -> None:
+    if shape != expected:
+        raise UserError(f"{source}: {key} has shape {shape}, expected {expected}")
+    if dtype.kind not in "fiu":
+        raise UserError(f"{source}: {key} holds {dtype}, not real numbers")
+
+
 def _channel_scale(layer: keras.layers.Layer, arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
     key = f"{layer.name}/scale"
     if key not in arrays:
@@ -77,19 +91,42 @@ def _channel_scale(layer: keras.layers.Layer, arrays: Mapping[str, np.ndarray], 
     return scale[:, None] if depthwise else scale
 
 
-def _read_npz(path: str) -> Mapping[str, np.ndarray]:
+def _read_npz(model: PlaceNet, path: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of the backbone's layers, inflated only if they have the layers' shapes, and other names."""
     if not os.path.exists(path):
         raise UserError(f"{path}: no such file; backbone weights are none, imagenet or an .npz file")
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"{path}: not an .npz file of backbone weights")
-    arrays, name = {}, "its list of arrays"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in file.files:
-                arrays[name] = file[name]
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
-        raise UserError(f"{path}: {name} cannot be read ({error})") from None
-    return arrays
+    arrays: dict[str, np.ndarray] = {}
+    with NpzFile(path) as file:
+        left_out = dict.fromkeys(file.names)
+        for layer in _backbone_layers(model):
+            for variable in (layer.kernel, layer.bias):
+                key = f"{layer.name}/{variable.name}"
+                if key not in left_out:
+                    continue
+                _check_kind(path, key, *file.header(key), tuple(variable.shape))
+                arrays[key] = file.read(key)
+                del left_out[key]
+            key = f"{layer.name}/scale"
+            if key in left_out and arrays.get(f"{layer.name}/kernel", np.float32(0)).dtype == np.int8:
+                shape, _ = file.header(key)
+                if len(shape) != 1 or shape[0] > max(layer.kernel.shape):
+                    raise UserError(f"{path}: {key} has shape {shape}, expected one number for each output channel")
+                arrays[key] = file.read(key)
+                del left_out[key]
+    return arrays, list(left_out)
+
+
+def _notes(backbone: str, taken: list[str], left_out: list[str]) -> Iterator[str]:
+    """What is to be known of a file whose arrays were taken."""
+    if left_out:
+        shown = ", ".join(map(printable_name, left_out[:3])) + (", ..." if len(left_out) > 3 else "")
+        yield (
+            f"{len(left_out)} of {len(left_out) + len(taken)} arrays are left out, as this {backbone} has no layers "
+            f"for them: {shown}"
+        )
+    if BACKBONES[backbone].bgr:
+        first = f"{BACKBONES[backbone].first}/kernel"
+        yield f"{first} is taken as published, for BGR (blue first), and turned round to RGB"
 
 
 def _imagenet(backbone: str) -> Mapping[str, np.ndarray]:

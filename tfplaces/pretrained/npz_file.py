@@ -1,0 +1,123 @@
+"""Arrays from an `.npz` file that someone brings: what is not asked for is not inflated, and nothing is unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from tfplaces.common.errors import UserError
+from tfplaces.common.files import open_regular
+from tfplaces.common.text import printable_name
+
+# VGG16 with all its layers has 553 MB.
+MAX_FILE_BYTES = 2**32
+_MAX_ARRAYS = 100_000
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+# What damaged archives raise. RuntimeError: encrypted; NotImplementedError: a compression that there is not.
+_DAMAGES = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError, OverflowError)
+
+
+class NpzFile:
+    """An `.npz` file, open for reading. Use it in a `with`.
+
+    Args:
+        path: a regular file.
+
+    Raises:
+        UserError: it is no regular file, no zip archive, or one that no `.npz` is.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = printable_name(os.fsdecode(path))
+        self._file = open_regular(path, MAX_FILE_BYTES)
+        try:
+            self._archive = zipfile.ZipFile(self._file)
+            self._members = self._list()
+        except _DAMAGES as error:
+            self._file.close()
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{self._path}: not an .npz file ({_line(error)})") from None
+
+    def __enter__(self) -> NpzFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+        self._file.close()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the arrays, in the file's order."""
+        return list(self._members)
+
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and type of an array, of which nothing else is read.
+
+        Raises:
+            KeyError: there is no such array.
+            UserError: the array cannot be read.
+        """
+        with self._opened(name) as (shape, dtype, _, _file):
+            return shape, dtype
+
+    def read(self, name: str) -> np.ndarray:
+        """An array; ask for its `header` first whether it is of the size that is wanted.
+
+        Raises:
+            KeyError: there is no such array.
+            UserError: the array cannot be read.
+        """
+        with self._opened(name) as (shape, dtype, fortran, file):
+            size = math.prod(shape) * dtype.itemsize
+            data = file.read(size + 1)
+            if len(data) != size:
+                raise ValueError(f"{len(data)} bytes, expected {size}")
+            array = np.frombuffer(data, dtype)
+            return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+    def _list(self) -> dict[str, zipfile.ZipInfo]:
+        infos = self._archive.infolist()
+        if len(infos) > _MAX_ARRAYS:
+            raise UserError(f"{self._path}: {len(infos):,} arrays; at most {_MAX_ARRAYS:,} are read")
+        members: dict[str, zipfile.ZipInfo] = {}
+        for info in infos:
+            name = info.filename.removesuffix(".npy")
+            if name in members:
+                raise UserError(f"{self._path}: the array {printable_name(name)} is there twice")
+            members[name] = info
+        return members
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[tuple[int, ...], np.dtype, bool, IO[bytes]]]:
+        info = self._members[name]
+        try:
+            if info.flag_bits & 1 or info.compress_type not in _METHODS:
+                raise ValueError("it is encrypted, or compressed in another way than numpy does")
+            with self._archive.open(info) as file:
+                version = npy.read_magic(file)
+                if version not in _READ_HEADER:
+                    raise ValueError(f"its format is {version[0]}.{version[1]}")
+                shape, fortran, dtype = _READ_HEADER[version](file)
+                if dtype.hasobject:
+                    raise ValueError("it holds Python objects, which are not unpickled")
+                if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize > info.file_size:
+                    raise ValueError(f"its shape is {shape}, more than the archive holds of it")
+                yield shape, dtype, fortran, file
+        except UserError:
+            raise
+        except _DAMAGES as error:
+            raise UserError(f"{self._path}: {printable_name(name)} cannot be read ({_line(error)})") from None
+
+
+def _line(error: BaseException) -> str:
+    return printable_name(str(error))[:200] or type(error).__name__
