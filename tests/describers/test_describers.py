@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from tfplaces.describers import check_images
@@ -85,6 +86,17 @@ def test_other_images_are_refused(path: Path, bad: np.ndarray) -> None:
 def test_check_images_takes_what_is_right() -> None:
     check_images(images(0, 4, 5), (4, 5))
     check_images(images(3, 4, 5), (4, 5))
+
+
+def test_too_little_memory_is_an_error_of_the_users(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    describer = load_describer(path)
+
+    def exhausted(_: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nHint: a long one")
+
+    monkeypatch.setattr(describer, "_run", exhausted)
+    with pytest.raises(ValueError, match=r"^the model 'place_net.*' needs more memory .* images of 40x56; .*$"):
+        describer.describe(images(1, 40, 56))
 
 
 def test_too_small_an_input_size(path: Path) -> None:

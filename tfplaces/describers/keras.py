@@ -48,10 +48,21 @@ class KerasDescriber:
         self.descriptor_dim = int(output.shape[1])
 
     def describe(self, images: np.ndarray) -> np.ndarray:
-        """Describes images, uint8 `[n, height, width, 3]`, as float32 `[n, descriptor_dim]`."""
+        """Describes images, uint8 `[n, height, width, 3]`, as float32 `[n, descriptor_dim]`.
+
+        Raises:
+            UserError: the images are of another size or type, or the model needs more memory than there is.
+        """
         check_images(images, self.input_size)
         out = np.empty((len(images), self.descriptor_dim), np.float32)
         for start in range(0, len(images), self.batch_size):
             stop = start + self.batch_size
-            out[start:stop] = self._run(tf.constant(images[start:stop])).numpy()
+            try:
+                out[start:stop] = self._run(tf.constant(images[start:stop])).numpy()
+            except tf.errors.ResourceExhaustedError:
+                height, width = self.input_size
+                raise UserError(
+                    f"the model {self.model.name!r} needs more memory than there is to describe images of "
+                    f"{height}x{width}; describe smaller ones"
+                ) from None
         return out
