@@ -35,6 +35,28 @@ def test_a_crash_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert os.linesep not in str(error.value)
 
 
+HUNGRY = """
+import os
+import numpy as np
+from tfplaces.opening import serving
+
+def load(path, input_size, threads):
+    return np.ones(2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), np.uint8)
+
+serving.load_describer = load
+serving._serve("m.tflite", None, 1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
+def test_more_memory_than_the_machine_has_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not even begun to be used."""
+    popen = subprocess.Popen
+    monkeypatch.setattr(cost.subprocess, "Popen", lambda command, **rest: popen([sys.executable, "-c", HUNGRY], **rest))
+    with pytest.raises(UserError, match=r"m\.tflite: cannot be run: .*Unable to allocate.*"):
+        try_model(tmp_path / "m.tflite")
+
+
 def test_keras_models_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "running", lambda *_: pytest.fail("a process was begun"))
     try_model("none.keras")

@@ -5,6 +5,7 @@ python -m tfplaces.opening.serving '[PATH, [HEIGHT, WIDTH] or null, THREADS]'
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -21,6 +22,8 @@ def _serve(path: str, input_size: tuple[int, int] | None, threads: int) -> None:
     """Answers by lines of JSON: what is known after the first call, or the user's mistake; then times as asked for."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever libraries print
+    if is_tflite(path):
+        _bound_memory()
     _import_runtime(path, threads)
     on_linux = sys.platform == "linux"
     if on_linux:
@@ -45,6 +48,20 @@ def _serve(path: str, input_size: tuple[int, int] | None, threads: int) -> None:
         start = time.perf_counter()
         describer.describe(images)
         print(json.dumps(1000 * (time.perf_counter() - start)), file=answers)
+
+
+def _bound_memory() -> None:
+    """Lets the process have as much memory as the machine has: a file of few bytes can make LiteRT ask for any amount.
+
+    TensorFlow reserves more than it uses, so it is bounded for LiteRT alone.
+    """
+    with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):  # not on Windows and macOS
+        import resource
+
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        if most == resource.RLIM_INFINITY or machine < most:
+            resource.setrlimit(resource.RLIMIT_AS, (machine, most))
 
 
 def _import_runtime(path: str, threads: int) -> None:
