@@ -8,8 +8,6 @@ in OUTPUT/train.work, which is removed in the end.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 
@@ -17,9 +15,6 @@ from absl import flags
 
 from tfplaces.common.errors import UserError
 from tfplaces.tools import entry
-
-# What is decided by the output's folder or by how often the command was given, not what the network will be.
-_NOT_IDENTITY = ("output", "overwrite", "version", "help")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -80,68 +75,21 @@ def main(args: flags.FlagValues) -> None:
     if args.epochs or (args.whitening and power is None):
         sets = datasets.training_sets(args.dataset, args.val_dataset)
 
-    from tfplaces.common.files import replacing
-    from tfplaces.evaluation import check_positives
-    from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
-    from tfplaces.losses import TripletRankingLoss
-    from tfplaces.models import PlaceNet, outline
-    from tfplaces.opening import load_place_net
-    from tfplaces.training import MinedPairs, WorkDir, add_whitening, assemble, train
-    from tfplaces.training.whitening import check_whitening
+    from tfplaces.workflows.training_run import TrainingRun
 
-    # Whatever can be known to go wrong later is found now.
-    network = {"clusters": args.clusters, "input_size": input_size, "cut": args.cut}
-    planned = outline(PlaceNet, args.backbone, **network)
-    if args.whitening:
-        check_whitening(planned, args.whitening, whitening_images)
-    for dataset in sets[1:]:
-        check_positives(dataset)
-    identity = {name: args[name].value for name in args if name not in _NOT_IDENTITY}
-    identity["images"] = _digest(
-        [*init_images, *whitening_images, *(part for d in sets for part in (d.database, d.queries))]
-    )
-    files = [args.backbone_weights] if os.path.isfile(args.backbone_weights) else []
-    with WorkDir.of_run(os.path.join(args.output, "train.work"), identity, files) as work_dir:
-
-        def kept(name, make):
-            """The network of a stage: as an interrupted run has left it, or made and kept."""
-            file = work_dir.file(f"{name}.keras")
-            if os.path.exists(file):
-                return load_place_net(file)
-            made = make()
-            with replacing(file) as temporary:
-                made.save(temporary)
-            return made
-
-        def assembled():
-            sharpness = args.sharpness or (TRAINING_SHARPNESS if args.epochs else DEFAULT_SHARPNESS)
-            return assemble(args.backbone, init_images, weights=args.backbone_weights, sharpness=sharpness,
-                            seed=args.seed, **network)  # fmt: skip
-
-        def trained():
-            model = kept("assembled", assembled)
-            batches = MinedPairs(model, datasets.cached(sets[0]), seed=args.seed)
-            train(model, batches, sets[1], epochs=args.epochs, loss=TripletRankingLoss(args.margin),
-                  learning_rate=args.learning_rate, checkpoint=work_dir.checkpoint("training"))  # fmt: skip
-            return model
-
-        model = kept("trained", trained) if args.epochs else kept("assembled", assembled)
-        if args.whitening:
-            choice = {"validation": sets[1]} if power is None else {"power": power}
-            model = add_whitening(model, args.whitening, whitening_images, work_dir=work_dir.path, **choice)
-        with replacing(path) as temporary:
-            model.save(temporary)
+    training = TrainingRun(
+        backbone=args.backbone, backbone_weights=args.backbone_weights, cut=args.cut, input_size=input_size,
+        clusters=args.clusters, sharpness=args.sharpness, init_images=init_images,
+        sets=sets, epochs=args.epochs, learning_rate=args.learning_rate, margin=args.margin,
+        whitening=args.whitening, whitening_power=power, whitening_images=whitening_images, seed=args.seed,
+    )  # fmt: skip
+    training.check()
+    model = training.make(path, os.path.join(args.output, "train.work"))
     print(
         f"{path}: {args.backbone} + NetVLAD{args.clusters}"
         + (f" + whitening {args.whitening}" if args.whitening else "")
         + f", {model.count_params():,} parameters, {os.path.getsize(path) / 1e6:.1f} MB"
     )
-
-
-def _digest(parts: list) -> str:
-    """What tells sets of images apart, by their names."""
-    names = json.dumps([list(images.names) for images in parts])
-    return hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def whitening_power(text: str) -> float | None:

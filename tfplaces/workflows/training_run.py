@@ -1,0 +1,147 @@
+"""A network from its backbone to its whitening, in stages that are kept, so that a run that was killed goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tfplaces.common.files import replacing
+from tfplaces.datasets import Images, PlaceDataset, cached
+from tfplaces.evaluation import check_positives
+from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
+from tfplaces.losses import TripletRankingLoss
+from tfplaces.models import PlaceNet, outline
+from tfplaces.opening import load_place_net
+from tfplaces.training import MinedPairs, WorkDir, add_whitening, assemble, train
+from tfplaces.training.whitening import check_whitening
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRun:
+    """What a network is made of, and what it is trained on.
+
+    Attributes:
+        backbone: a key of `tfplaces.models.BACKBONES`.
+        backbone_weights: none, imagenet or an `.npz` file, see `tfplaces.pretrained.load_backbone_weights`.
+        cut: name of the backbone layer whose features NetVLAD takes, None for the usual one.
+        input_size: (height, width) in pixels, None for the backbone's own.
+        clusters: number of NetVLAD's clusters.
+        sharpness: factor on the published α of NetVLAD; None for what suits a network that is trained, or is not.
+        init_images: their local features make NetVLAD's vocabulary.
+        sets: the data set to train on and the one that judges the epochs; empty for a network that is only assembled.
+        epochs: how often to go through the training set; 0 for a network that is only assembled.
+        learning_rate: step size of Adam.
+        margin: margin of the triplet loss, on squared distances of unit vectors.
+        whitening: dimensions of the whitened descriptor, 0 for no whitening.
+        whitening_power: see `PCAWhitening`; None for the best by mAP on the second of the sets.
+        whitening_images: the whitening is fitted on them.
+        seed: seed of everything that is drawn at random.
+    """
+
+    backbone: str
+    backbone_weights: str
+    cut: str | None
+    input_size: tuple[int, int] | None
+    clusters: int
+    sharpness: float | None
+    init_images: Sequence[Images]
+    sets: Sequence[PlaceDataset]
+    epochs: int
+    learning_rate: float
+    margin: float
+    whitening: int
+    whitening_power: float | None
+    whitening_images: Sequence[Images]
+    seed: int
+
+    def check(self) -> None:
+        """Finds what can be known to go wrong before anything is computed.
+
+        Raises:
+            UserError: there is no such network, or the whitening or the judge does not go with the images.
+        """
+        planned = outline(PlaceNet, self.backbone, **self._network)
+        if self.whitening:
+            check_whitening(planned, self.whitening, self.whitening_images)
+        for dataset in self.sets[1:]:
+            check_positives(dataset)
+
+    def make(self, path: str, folder: str) -> PlaceNet:
+        """Makes the network and saves it.
+
+        Args:
+            path: the `.keras` file.
+            folder: keeps each stage until the network is saved. A call that finds there what an interrupted one of the
+                same run has left goes on from it, to the same network.
+
+        Raises:
+            UserError: the backbone's weights or the images do not go with the network, or the folder is another run's.
+        """
+        files = [self.backbone_weights] if os.path.isfile(self.backbone_weights) else []
+        with WorkDir.of_run(folder, self._identity(), files) as work_dir:
+            stage = self._trained if self.epochs else self._assembled
+            model = stage(work_dir)
+            if self.whitening:
+                choice: dict[str, Any] = {"power": self.whitening_power}
+                if self.whitening_power is None:
+                    choice = {"validation": self.sets[1]}
+                model = add_whitening(model, self.whitening, self.whitening_images, work_dir=work_dir.path, **choice)
+            with replacing(path) as temporary:
+                model.save(temporary)
+        return model
+
+    @property
+    def _network(self) -> dict[str, Any]:
+        return {"clusters": self.clusters, "input_size": self.input_size, "cut": self.cut}
+
+    def _identity(self) -> dict[str, Any]:
+        """What a folder's state has to agree with; sets of images are told apart by the names of these."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        parts = [*values.pop("init_images"), *values.pop("whitening_images")]
+        parts += [images for dataset in values.pop("sets") for images in (dataset.database, dataset.queries)]
+        names = json.dumps([list(images.names) for images in parts])
+        return {**values, "images": hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()}
+
+    def _assembled(self, work_dir: WorkDir) -> PlaceNet:
+        sharpness = self.sharpness or (TRAINING_SHARPNESS if self.epochs else DEFAULT_SHARPNESS)
+        return _kept(
+            work_dir.file("assembled.keras"),
+            lambda: assemble(
+                self.backbone,
+                self.init_images,
+                weights=self.backbone_weights,
+                sharpness=sharpness,
+                seed=self.seed,
+                **self._network,
+            ),
+        )
+
+    def _trained(self, work_dir: WorkDir) -> PlaceNet:
+        def make() -> PlaceNet:
+            model = self._assembled(work_dir)
+            train(
+                model,
+                MinedPairs(model, cached(self.sets[0]), seed=self.seed),
+                self.sets[1],
+                epochs=self.epochs,
+                loss=TripletRankingLoss(self.margin),
+                learning_rate=self.learning_rate,
+                checkpoint=work_dir.checkpoint("training"),
+            )
+            return model
+
+        return _kept(work_dir.file("trained.keras"), make)
+
+
+def _kept(file: str, make: Callable[[], PlaceNet]) -> PlaceNet:
+    """The network of a stage: as an interrupted run has left it, or made and kept."""
+    if os.path.exists(file):
+        return load_place_net(file)
+    made = make()
+    with replacing(file) as temporary:
+        made.save(temporary)
+    return made
