@@ -22,7 +22,7 @@ from absl import flags
 from tfplaces.benchmarks.tables import format_result
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import write_json
-from tfplaces.tools import entry
+from tfplaces.tools import entry, flag_values
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -76,7 +76,7 @@ def main(args: flags.FlagValues) -> None:
 
 
 def _models(args: flags.FlagValues, paths: list[str], _: ExitStack) -> dict[str, Any]:
-    input_size, threads = entry.size(args.input_size), entry.numbers("threads", args.threads, 64)
+    input_size, threads = flag_values.size(args.input_size), flag_values.numbers("threads", args.threads, 64)
     from tfplaces.benchmarks.models import measure_models
 
     return {"models": measure_models(paths, input_size, threads)}
@@ -118,7 +118,7 @@ def _network(args: flags.FlagValues, *_: Any) -> dict[str, Any]:
 
 
 def _whitening(args: flags.FlagValues, paths: list[str], _: ExitStack) -> dict[str, Any]:
-    dimensions = entry.numbers("dimensions", args.dimensions, 65_536)
+    dimensions = flag_values.numbers("dimensions", args.dimensions, 65_536)
     from tfplaces import datasets
 
     sets = datasets.load_datasets(args.dataset)

@@ -8,12 +8,14 @@ half of the places of --dataset and reported on the other.
 
 from __future__ import annotations
 
-import contextlib
+import os
 
 from absl import flags
 
+from tfplaces.coding import places_statistics
 from tfplaces.common.errors import UserError
-from tfplaces.tools import entry
+from tfplaces.common.files import write_json
+from tfplaces.tools import entry, flag_values
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -92,106 +94,41 @@ def main(args: flags.FlagValues) -> None:
     entry.check_model(args.model, ".keras", ".places")
     if args.threshold is not None and args.sparsity is not None:
         raise UserError("give --threshold or --sparsity, not both")
-    l1, l1_for = _by_layer("l1", args.l1, float)
-    bits_for = _bits_for(args.bits_for)
-    tunes = args.dataset and args.epochs
+    l1, l1_for = flag_values.by_layer("l1", args.l1, float)
+    bits, bits_for = flag_values.by_layer("bits_for", args.bits_for, int)
+    if bits is not None:
+        raise UserError(
+            f"--bits_for={args.bits_for}: name the layers, as in 'whitening=5,conv1*=8'; for all layers give --bits"
+        )
+    tunes = bool(args.dataset and args.epochs)
     searches = args.target_drop is not None
     for name in ("l1", "schedule", "refresh", "tensorboard", "work_dir"):
         if args[name].value != args[name].default and not tunes:
-            raise UserError(f"--{name} is of fine-tuning: it needs --dataset, and --epochs above 0")
+            raise UserError(f"--{name} changes only fine-tuning: it needs --dataset, and --epochs above 0")
     for name in ("threshold", "sparsity", "sparsity_scope", "bits", "bits_for", "schedule"):
         if args[name].value != args[name].default and searches:
             raise UserError(f"--target_drop finds out by itself what --{name} should be: give one of them")
     if searches and not (tunes and args.loss == "distill"):
         raise UserError("--target_drop needs a --dataset to judge by and --loss=distill to fine-tune with")
 
-    from tfplaces import datasets
+    from tfplaces.workflows.compressing import TuningPlan, compress_file
 
-    if tunes and args.loss == "triplet":
-        sets = datasets.training_sets(args.dataset, args.val_dataset)
-    elif tunes:
-        sets = [datasets.cached(dataset) for dataset in datasets.load_datasets(args.dataset, "train")]
-
-    import keras
-
-    from tfplaces.common.files import write_json
-    from tfplaces.compression import (
-        Distillation,
-        Monitor,
-        Recipe,
-        compress,
-        places_statistics,
-        save_places,
-        search,
-    )
-    from tfplaces.opening import load_place_net
-    from tfplaces.training import TripletTuning, WorkDir
-
-    recipe = Recipe(
-        bits=args.bits, bits_for=bits_for,
-        threshold=args.threshold, sparsity=args.sparsity, sparsity_scope=args.sparsity_scope, layers=args.layers,
-        schedule=args.schedule, l1=l1 or 0.0, l1_for=l1_for, grid=args.grid, refresh=args.refresh,
-    )  # fmt: skip
-    keras.utils.set_random_seed(args.seed)
-    model = load_place_net(args.model)
-    options = {"epochs": args.epochs, "learning_rate": args.learning_rate, "seed": args.seed}
-    tuned = {"dataset": args.dataset, "loss": args.loss, **options} if tunes else {}
-    # What a state that is found has to agree with.
-    identity = {"model": args.model, "recipe": recipe.to_json(), "target_drop": args.target_drop, **tuned,
-                "val_dataset": args.val_dataset, "margin": args.margin}  # fmt: skip
-    state = contextlib.nullcontext()
+    recipe = {name: args[name].value for name in ("bits", "threshold", "sparsity", "sparsity_scope", "layers",
+                                                  "schedule", "grid", "refresh")}  # fmt: skip
+    plan = None
     if tunes:
-        state = WorkDir.of_run(args.work_dir or f"{args.output}.work", identity, [args.model])
-    with state as work_dir:
-        callbacks = [Monitor(args.tensorboard)] if args.tensorboard else []
-        tune = None
-        if tunes and args.loss == "triplet":
-            tune = TripletTuning(model, *sets, margin=args.margin, **options)
-        elif tunes:
-            tune = Distillation(model, datasets.concatenate([s.database for s in sets]), **options)
-        if searches:
-            judges = datasets.load_datasets(args.val_dataset or args.dataset, "val")
-            compressed = search(model, judges, args.target_drop, recipe, tune, work_dir, args.seed, callbacks)
-        else:
-            compressed = compress(model, recipe, tune, work_dir=work_dir, callbacks=callbacks)
-        compressed.provenance.update(tuned)
-        size = save_places(args.output, compressed)
+        plan = TuningPlan(args.dataset, args.loss, args.val_dataset, args.epochs, args.learning_rate, args.margin)
+    compressed = compress_file(
+        args.model, args.output, {**recipe, "bits_for": bits_for, "l1": l1 or 0.0, "l1_for": l1_for}, plan,
+        target_drop=args.target_drop, work_dir=args.work_dir, tensorboard=args.tensorboard, seed=args.seed,
+    )  # fmt: skip
     if args.json:
         write_json(args.json, places_statistics(args.output).to_json())
-    parameters = model.count_params()
+    parameters, size = compressed.model.count_params(), os.path.getsize(args.output)
     print(
         f"{args.output}: {compressed.pruned:.2f} % of {parameters:,} parameters pruned, {size / 1e6:.3f} MB, "
         f"{8 * size / parameters:.3f} bits per parameter, ratio {4 * parameters / size:.1f}"
     )
-
-
-def _bits_for(text: str) -> dict[str, int]:
-    default, values = _by_layer("bits_for", text, int)
-    if default is not None:
-        raise UserError(f"--bits_for={text}: name the layers, as in 'whitening=5,conv1*=8'; for all layers give --bits")
-    return values
-
-
-def _by_layer(flag: str, text: str, kind: type) -> tuple[float | None, dict[str, float]]:
-    """Reads 'VALUE,GLOB=VALUE,...': the value of all layers, None where there is none, and those of some.
-
-    Raises:
-        ValueError: it is not that.
-    """
-    default, values = None, {}
-    for part in filter(None, text.split(",")):
-        pattern, equals, value = part.rpartition("=")
-        try:
-            number = kind(value)
-            if not 0 <= number < float("inf") or bool(equals) != bool(pattern) or (not equals and default is not None):
-                raise ValueError
-        except ValueError:
-            raise UserError(f"--{flag}={text}: {part!r} is not GLOB=NUMBER, as in 'whitening=5,conv1*=8'") from None
-        if equals:
-            values[pattern] = number
-        else:
-            default = number
-    return default, values
 
 
 def run(argv: list[str] | None = None) -> None:

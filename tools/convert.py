@@ -17,7 +17,7 @@ from absl import flags
 from tfplaces.common.errors import UserError
 from tfplaces.lite import PRECISIONS, STATIC
 from tfplaces.lite.outputs import output_paths
-from tfplaces.tools import entry
+from tfplaces.tools import entry, flag_values
 
 # Exit code: the file was made and is not good enough.
 REJECTED = 3
@@ -79,7 +79,7 @@ def main(args: flags.FlagValues) -> int | None:
         lambda: load_compressed(args.model) if is_places else load_place_net(args.model),
         args.output, args.precision, calibration=calibration, finetune=finetune, verify=verify,
         max_drop=args.max_drop, force=args.force, debug_layers=args.debug_layers,
-        input_size="any" if args.input_size == "any" else entry.size(args.input_size), batch=args.batch,
+        input_size="any" if args.input_size == "any" else flag_values.size(args.input_size), batch=args.batch,
         float_input=args.input_type == "float32", int8_output=args.output_type == "int8",
         descriptor_dim=args.descriptor_dim, seed=args.seed,
     )  # fmt: skip
@@ -97,7 +97,7 @@ def _check_flags(args: flags.FlagValues) -> None:
         entry.check_output(path, args.overwrite)
     entry.check_model(args.model, ".keras", ".places")
     if args.input_size != "any":
-        entry.size(args.input_size)
+        flag_values.size(args.input_size)
     for what, needs in ((args.precision, args.precision in STATIC), ("int8", args.output_type == "int8")):
         if needs and not args.calibration:
             flag = "output_type" if what == "int8" else "precision"

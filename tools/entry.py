@@ -196,32 +196,6 @@ def _quiet_native_logs() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def size(text: str | None) -> tuple[int, int] | None:
-    """Reads `HxW`, height and width in pixels.
-
-    Raises:
-        UserError: the text is something else, or a number is out of range.
-    """
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and 1 <= int(p) <= 8192 for p in parts):
-        raise UserError(f"--input_size={text}: expected HEIGHTxWIDTH in pixels, as in 224x320")
-    return int(parts[0]), int(parts[1])
-
-
-def numbers(flag: str, text: str, most: int) -> list[int]:
-    """Reads whole numbers, separated by commas.
-
-    Raises:
-        UserError: a part of the text is no number from 1 to `most`.
-    """
-    parts = text.split(",")
-    if not all(p.isascii() and p.isdigit() and 1 <= int(p) <= most for p in parts):
-        raise UserError(f"--{flag}={text}: expected numbers from 1 to {most}, as in 1,2")
-    return [int(p) for p in parts]
-
-
 def check_model(path: str, *endings: str) -> None:
     """Refuses, before TensorFlow is imported, a model that is not there or of another kind.
 

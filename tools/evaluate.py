@@ -9,7 +9,7 @@ import os
 
 from absl import flags
 
-from tfplaces.tools import entry
+from tfplaces.tools import entry, flag_values
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -25,7 +25,7 @@ def main(args: flags.FlagValues) -> None:
     if args.json:
         entry.check_output(args.json, args.overwrite)
     entry.check_model(args.model, ".keras", ".places", ".tflite", ".tflpack")
-    input_size = entry.size(args.input_size)
+    input_size = flag_values.size(args.input_size)
 
     from tfplaces.common.files import write_json
     from tfplaces.datasets import load_dataset

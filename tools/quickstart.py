@@ -15,7 +15,7 @@ import os
 
 from absl import flags
 
-from tfplaces.tools import entry
+from tfplaces.tools import entry, flag_values
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -31,7 +31,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(args: flags.FlagValues) -> None:
-    input_size = entry.size(args.input_size)
+    input_size = flag_values.size(args.input_size)
 
     from tfplaces.report import format_table
     from tfplaces.workflows.quickstart import quickstart

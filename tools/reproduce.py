@@ -15,7 +15,7 @@ from __future__ import annotations
 from absl import flags
 
 from tfplaces.common.errors import UserError
-from tfplaces.tools import entry
+from tfplaces.tools import entry, flag_values
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -41,18 +41,18 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(args: flags.FlagValues) -> None:
     if args.models and (args.networks or args.whitening_dataset or args.input_size):
         raise UserError("--models are used as they are: leave out --networks, --whitening_dataset and --input_size")
-    models, networks, whitening_datasets = (
-        text.split(",") if text else [] for text in (args.models, args.networks, args.whitening_dataset)
-    )
+    models, networks = (text.split(",") if text else [] for text in (args.models, args.networks))
     for path in models:
         entry.check_model(path, ".keras")
     entry.check_output_folder(args.output)
-    input_size = entry.size(args.input_size)
+    input_size = flag_values.size(args.input_size)
 
+    from tfplaces.datasets import split_specs
     from tfplaces.workflows.paper_grid import make_paper_grid
 
     text = make_paper_grid(
-        args.dataset.split(","), args.output, models=models, networks=networks, whitening_datasets=whitening_datasets,
+        split_specs(args.dataset), args.output, models=models, networks=networks,
+        whitening_datasets=split_specs(args.whitening_dataset) if args.whitening_dataset else [],
         input_size=input_size, epochs=args.epochs, learning_rate=args.learning_rate, seed=args.seed,
         overwrite=args.overwrite,
     )  # fmt: skip

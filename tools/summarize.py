@@ -11,7 +11,7 @@ import dataclasses
 from absl import flags
 
 from tfplaces.common.errors import UserError
-from tfplaces.tools import entry
+from tfplaces.tools import entry, flag_values
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -32,7 +32,7 @@ def main(args: flags.FlagValues) -> None:
         entry.check_output(args.json, args.overwrite)
     if args.model:
         entry.check_model(args.model, ".keras", ".places")
-    input_size = entry.size(args.input_size)
+    input_size = flag_values.size(args.input_size)
     if args.model and args.model.lower().endswith(".places"):
         if input_size:
             raise UserError("--input_size changes nothing in a .places file: its layers are listed by their bytes")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from tfplaces.common.errors import UserError
-from tfplaces.tools import entry
+from tfplaces.tools import entry, flag_values
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -59,7 +59,7 @@ def main(args: flags.FlagValues) -> None:
     if os.path.exists(path) and not args.overwrite:
         raise UserError(f"{path}: exists already; give --overwrite to replace it, or another --output")
     entry.check_output_folder(args.output)
-    input_size = entry.size(args.input_size)
+    input_size = flag_values.size(args.input_size)
     power = whitening_power(args.whitening_power)
     if args["whitening_power"].present and not args.whitening:
         raise UserError("--whitening_power goes with a whitening: give its dimensions with --whitening")

@@ -108,7 +108,7 @@ def test_a_target(compress, monkeypatch: pytest.MonkeyPatch, here: Path) -> None
     assert "is within a drop of -100.0 points" in line
 
 
-NEEDS_TUNING = "is of fine-tuning: it needs --dataset, and --epochs above 0"
+NEEDS_TUNING = "changes only fine-tuning: it needs --dataset, and --epochs above 0"
 MISTAKES = {
     "both": (["--threshold=0.1", "--sparsity=0.1"], False, "give --threshold or --sparsity, not both"),
     "scope": (["--sparsity_scope=channel"], False, "--sparsity_scope=channel"),

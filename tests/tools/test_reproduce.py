@@ -20,18 +20,18 @@ def test_flags_reach_the_workflow_and_the_table_is_printed(
         return "# The table\n"
 
     monkeypatch.setattr(paper_grid, "make_paper_grid", make)
-    assert run("reproduce", "--dataset=a:x,b", f"--models={made.keras}", "--output=out", "--epochs=2", "--seed=3") == (
-        0, "# The table\n", "",
-    )  # fmt: skip
     assert run(
-        "reproduce", "--dataset=a", "--output=out", "--networks=vgg16", "--whitening_dataset=c,d", "--overwrite",
-        "--input_size=96x128", "--learning_rate=0.5",
+        "reproduce", "--dataset=folder:x,y,toytown", f"--models={made.keras}", "--output=out", "--epochs=2", "--seed=3",
+    ) == (0, "# The table\n", "")  # fmt: skip
+    assert run(
+        "reproduce", "--dataset=a", "--output=out", "--networks=vgg16", "--overwrite",
+        "--whitening_dataset=folder:c,folder:d,e", "--input_size=96x128", "--learning_rate=0.5",
     )[0] == 0  # fmt: skip
     first = {"models": [str(made.keras)], "networks": [], "whitening_datasets": [], "input_size": None, "epochs": 2,
              "learning_rate": 1e-4, "seed": 3, "overwrite": False}  # fmt: skip
-    second = {"models": [], "networks": ["vgg16"], "whitening_datasets": ["c", "d"], "input_size": (96, 128),
-              "epochs": 0, "learning_rate": 0.5, "seed": 0, "overwrite": True}  # fmt: skip
-    assert calls == [((["a:x", "b"], "out"), first), ((["a"], "out"), second)]
+    second = {"models": [], "networks": ["vgg16"], "whitening_datasets": ["folder:c", "folder:d,e"],
+              "input_size": (96, 128), "epochs": 0, "learning_rate": 0.5, "seed": 0, "overwrite": True}  # fmt: skip
+    assert calls == [((["folder:x,y", "toytown"], "out"), first), ((["a"], "out"), second)]
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {

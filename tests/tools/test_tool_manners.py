@@ -15,7 +15,7 @@ from absl import flags
 
 import tfplaces
 from tfplaces.common.errors import UserError
-from tfplaces.tools import entry
+from tfplaces.tools import entry, flag_values
 
 ROOT = Path(__file__).parents[2]
 ALL = sorted(p.stem for p in (ROOT / "tools").glob("*.py") if p.stem not in ("__init__", "entry"))
@@ -270,7 +270,7 @@ def test_a_failure_with_overwrite_keeps_what_was_there(run, made, bad_models: Pa
 
 EARLY_SCRIPT = """
 import importlib, json, sys
-from tfplaces.tools import entry
+from tfplaces.tools import entry, flag_values
 entry._quiet_native_logs = lambda: None
 for tool, arguments in json.load(sys.stdin):
     try:
@@ -461,4 +461,4 @@ def test_exit_codes(result, code: int, capsys, monkeypatch: pytest.MonkeyPatch) 
     "text, size", [(None, None), ("224x320", (224, 320)), ("48X64", (48, 64)), ("1x8192", (1, 8192))]
 )
 def test_sizes(text: str | None, size: tuple[int, int] | None) -> None:
-    assert entry.size(text) == size
+    assert flag_values.size(text) == size

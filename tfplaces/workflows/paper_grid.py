@@ -200,6 +200,7 @@ class _Grid:
         from tfplaces.opening import load_describer
 
         net = self._results["networks"][row["network"]]
+        sizes: Mapping[str, float | None]
         if row["pruned_by"]:
             path = os.path.join(self._folder, f"{row['name']}.places")
             try:
