@@ -116,6 +116,38 @@ def test_what_is_refused(path: str, value: Any, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_integers_have_scales_that_an_output_can_have() -> None:
+    """All of CONV_2D's tensors of int8: 1 · 2 / 0.01 sums are a step of its output, and 1 · 3 / 0.01."""
+    for weights, message in ((2.0, None), (3.0, "scales that no output can have"), (None, "integers without a scale")):
+        parts = network_parts()
+        graph = parts.subgraphs[0]
+        graph.operators, graph.outputs = graph.operators[:1], [3]
+        for index, scale in ((0, 1.0), (1, weights), (3, 0.01)):
+            graph.tensors[index].type = schema.TensorType.INT8
+            graph.tensors[index].quantization = scale and _quantized(scale=[scale], zeroPoint=[0])
+        parts.buffers[1].data = parts.buffers[1].data[: 4 * 3 * 3 * 3]
+        if message is None:
+            verify_tflite(network(parts))
+        else:
+            with pytest.raises(UserError, match=message):
+                verify_tflite(network(parts))
+
+
+def test_a_number_of_outputs_is_what_the_options_say() -> None:
+    parts = network_parts()
+    graph = parts.subgraphs[0]
+    graph.operators[2].builtinOptions, graph.operators[2].builtinOptionsType = schema.SplitOptionsT(), 35
+    parts.operatorCodes[2].builtinCode = parts.operatorCodes[2].deprecatedBuiltinCode = schema.BuiltinOperator.SPLIT
+    graph.operators[2].inputs = [5, 4]
+    for count in (1, 2):
+        graph.operators[2].builtinOptions.numSplits = count
+        if count == 1:
+            verify_tflite(network(parts))
+        else:
+            with pytest.raises(UserError, match="SPLIT has another number of outputs than its options say"):
+                verify_tflite(network(parts))
+
+
 def test_an_index_that_may_be_missing() -> None:
     parts = network_parts()
     parts.subgraphs[0].operators[0].inputs = [0, 1, -1]

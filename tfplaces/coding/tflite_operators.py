@@ -22,6 +22,7 @@ class Operator:
         optional: positions of the inputs that may be left out by an index of −1.
         positive: fields of the options that its kernel divides by or counts with, and their defaults; where one is
             0, it cannot do without options.
+        counted: "inputs" or "outputs" where field 0 of the options is the number of them.
         choices: fields of the options that are one of so many, as kinds of padding and of activation.
     """
 
@@ -32,6 +33,7 @@ class Operator:
     integers: tuple[int, ...] = ()
     optional: tuple[int, ...] = ()
     positive: dict[int, int] = field(default_factory=dict)
+    counted: str = ""
     choices: dict[int, int] = field(default_factory=dict)
 
 
@@ -84,7 +86,7 @@ OPERATORS = {
     45: Operator("STRIDED_SLICE", 32, (4, 4), integers=(1, 2, 3)),
     47: Operator("EXP", 33, _ONE),
     48: Operator("TOPK_V2", 34, _TWO, _TWO, integers=(1,)),
-    49: Operator("SPLIT", 35, _TWO, (1, _MANY), integers=(0,), positive={0: 0}),
+    49: Operator("SPLIT", 35, _TWO, (1, _MANY), integers=(0,), positive={0: 0}, counted="outputs"),
     50: Operator("LOG_SOFTMAX", 36, _ONE),
     53: Operator("CAST", 37, _ONE),
     54: Operator("PRELU", 0, _TWO),
@@ -117,12 +119,12 @@ OPERATORS = {
     80: Operator("FAKE_QUANT", 58, _ONE),
     81: Operator("REDUCE_PROD", 27, _TWO, integers=(1,)),
     82: Operator("REDUCE_MAX", 27, _TWO, integers=(1,)),
-    83: Operator("PACK", 59, (1, _MANY), positive={0: 0}),
+    83: Operator("PACK", 59, (1, _MANY), positive={0: 0}, counted="inputs"),
     84: Operator("LOGICAL_OR", 60, _TWO),
     85: Operator("ONE_HOT", 61, (4, 4), integers=(1,)),
     86: Operator("LOGICAL_AND", 62, _TWO),
     87: Operator("LOGICAL_NOT", 63, _ONE),
-    88: Operator("UNPACK", 64, _ONE, (1, _MANY), positive={0: 0}),
+    88: Operator("UNPACK", 64, _ONE, (1, _MANY), positive={0: 0}, counted="outputs"),
     89: Operator("REDUCE_MIN", 27, _TWO, integers=(1,)),
     90: Operator("FLOOR_DIV", 65, _TWO),
     91: Operator("REDUCE_ANY", 27, _TWO, integers=(1,)),
@@ -136,7 +138,7 @@ OPERATORS = {
     99: Operator("SQUARED_DIFFERENCE", 76, _TWO),
     100: Operator("MIRROR_PAD", 77, _TWO, integers=(1,), choices={0: 2}),
     101: Operator("ABS", 78, _ONE),
-    102: Operator("SPLIT_V", 79, _THREE, (1, _MANY), integers=(2,), positive={0: 0}),
+    102: Operator("SPLIT_V", 79, _THREE, (1, _MANY), integers=(2,), positive={0: 0}, counted="outputs"),
     104: Operator("CEIL", 0, _ONE),
     105: Operator("REVERSE_V2", 81, _TWO, integers=(1,)),
     106: Operator("ADD_N", 82, (1, _MANY)),

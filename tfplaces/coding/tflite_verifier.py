@@ -27,7 +27,11 @@ _INTEGER_RANGES = {3: (0, 255), 7: (-(2**15), 2**15 - 1), 9: (-128, 127), 17: (-
 # INT32 and INT64, and how many integers say where an operator is to work: two for each of eight dimensions.
 _INTEGERS, _MAX_INTEGERS = (2, 4), 16
 _FLOAT16 = 1
-# A scale below it, which is without its full precision, overflows when it is divided by.
+# UINT8, INT16 and INT8; the operators that sum products of them, and XNNPACK's bound on a product's share of a step of
+# their output.
+_QUANTIZED = (3, 7, 9)
+_REQUANTIZING, _MAX_REQUANTIZATION = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"), 256
+# A scale below it, which is without its full precision, overflows when something is divided by it.
 _LEAST_SCALE = np.finfo(np.float32).tiny
 _MAX_DIMENSIONS, _MAX_TENSOR_BYTES = 8, 2**32
 # Fields of options that are vectors, by the kind of options; LiteRT copies 8 numbers at most.
@@ -43,6 +47,7 @@ class _Tensor:
     type: int
     shape: tuple[int, ...]
     constant: bool
+    scale: float  # the largest, 0 where it is not quantized
     blocks: tuple[int, int] | None  # the tensor that has the scales of its blocks, and how many there are
 
 
@@ -147,12 +152,16 @@ def _tensor(table: Table, buffers: list[int]) -> _Tensor:
     if stored and stored != -(-bits // 8):
         raise DamagedError(f"a constant of {stored:,} bytes has a shape of {-(-bits // 8):,}")
     quantization = table.table(4)
-    blocks = None if quantization is None else _check_quantization(quantization, kind, sides)
-    return _Tensor(kind, sides, bool(stored) or 0 in sides, blocks)
+    scale, blocks = (0.0, None) if quantization is None else _check_quantization(quantization, kind, sides)
+    return _Tensor(kind, sides, bool(stored) or 0 in sides, scale, blocks)
 
 
-def _check_quantization(table: Table, kind: int, shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """Checks how a tensor is quantized; where in blocks, gives the index of their scales and how many there must be."""
+def _check_quantization(table: Table, kind: int, shape: tuple[int, ...]) -> tuple[float, tuple[int, int] | None]:
+    """Checks how a tensor is quantized.
+
+    Returns:
+        the largest scale, 0 for none; where it is in blocks, the index of their scales and how many there must be.
+    """
     for number in (0, 1):  # what the values were, which nothing reads
         table.vector(number, 4)
     scales, zeros, axis = table.numbers(2, "<f4"), table.numbers(3, "<i8"), table.number(6, "<i")
@@ -166,7 +175,7 @@ def _check_quantization(table: Table, kind: int, shape: tuple[int, ...]) -> tupl
     elif details:
         raise UserError("has a tensor that is quantized in an unknown way")
     if not len(scales):
-        return found
+        return 0.0, found
     if len(zeros) not in (0, len(scales)) or not np.all(np.isfinite(scales) & (scales >= _LEAST_SCALE)):
         raise DamagedError("a tensor's scales are not positive numbers")
     if kind in _INTEGER_RANGES and len(zeros):
@@ -175,7 +184,7 @@ def _check_quantization(table: Table, kind: int, shape: tuple[int, ...]) -> tupl
             raise DamagedError("a tensor's zero is outside of its type")
     if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
         raise DamagedError("a tensor has scales that are not one for each channel")
-    return found
+    return float(scales.max()), found
 
 
 def _check_operator(table: Table, operator: Operator, tensors: list[_Tensor], known: set[int]) -> None:
@@ -193,6 +202,7 @@ def _check_operator(table: Table, operator: Operator, tensors: list[_Tensor], kn
         tensor = tensors[inputs[place]] if place < len(inputs) else None
         if tensor is not None and (tensor.type not in _INTEGERS or math.prod(tensor.shape) > _MAX_INTEGERS):
             raise DamagedError(f"input {place} of {operator.name} is not a few integers")
+    _check_scales(operator, [tensors[index] for index in inputs if index >= 0], [tensors[index] for index in outputs])
     if operator.name == "RESHAPE" and tensors[inputs[0]].type != tensors[outputs[0]].type:
         raise DamagedError("RESHAPE gives another type than it takes")
     if len(set(outputs)) != len(outputs) or not known.isdisjoint(outputs):
@@ -201,10 +211,21 @@ def _check_operator(table: Table, operator: Operator, tensors: list[_Tensor], kn
     if table.vector(5, 1)[1] or table.vector(8, 4)[1] or table.number(9, "<Q") or table.number(11, "<B"):
         raise UserError(f"has {operator.name} with options that it has in no network from an image to a vector")
     table.vector(7, 1)
-    _check_options(table, operator)
+    _check_options(table, operator, {"inputs": len(inputs), "outputs": len(outputs)})
 
 
-def _check_options(table: Table, operator: Operator) -> None:
+def _check_scales(operator: Operator, inputs: list[_Tensor], outputs: list[_Tensor]) -> None:
+    """Integers of 8 or 16 bits are quantized, all but those that CAST takes as they are."""
+    for tensor in (*inputs, *outputs) if operator.name != "CAST" else ():
+        if tensor.type in _QUANTIZED and not tensor.scale and tensor.blocks is None:
+            raise DamagedError(f"{operator.name} has integers without a scale")
+    if operator.name in _REQUANTIZING:
+        taken, weights, given = inputs[operator.name == "TRANSPOSE_CONV" and 2], inputs[1], outputs[0]
+        if given.scale and taken.scale * weights.scale >= _MAX_REQUANTIZATION * given.scale:
+            raise DamagedError(f"{operator.name} has scales that no output can have")
+
+
+def _check_options(table: Table, operator: Operator, ends: dict[str, int]) -> None:
     kind, options = table.number(3, "<B"), table.table(4)
     if operator.options and kind not in (0, operator.options):
         raise DamagedError(f"{operator.name} has the options of another operator")
@@ -222,6 +243,8 @@ def _check_options(table: Table, operator: Operator) -> None:
     for number, default in operator.positive.items():
         if not 0 < options.number(number, "<i", default) < 2**16:
             raise DamagedError(f"{operator.name} has a step, side or count that is not positive")
+    if operator.counted and options.number(0, "<i") != ends[operator.counted]:
+        raise DamagedError(f"{operator.name} has another number of {operator.counted} than its options say")
     for number, count in operator.choices.items():
         if not 0 <= options.number(number, "<b") < count:
             raise DamagedError(f"{operator.name} has a padding or an activation that there is not")
