@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-slow test-mediapipe lint format clean
+.PHONY: quickstart test test-slow test-mediapipe test-all lint format clean
 
 # The main job: train, compress, convert and evaluate on a generated town; then open quickstart/report.html.
 quickstart: .venv/installed
@@ -20,9 +20,13 @@ test-slow: .venv/installed
 test-mediapipe: .venv/installed .venv-mediapipe/installed
 	TFPLACES_MEDIAPIPE=.venv-mediapipe/bin/python $(BIN)/python -m pytest tests/lite/test_mediapipe.py
 
+# Every test there is; before a release.
+test-all: test test-slow test-mediapipe
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
