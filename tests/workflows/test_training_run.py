@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tfplaces.common.errors import UserError
-from tfplaces.datasets import PlaceDataset, load_dataset
+from tfplaces.datasets import PlaceDataset, cached, load_dataset
 from tfplaces.opening import load_place_net
 from tfplaces.training import Checkpoint
 from tfplaces.workflows import training_run
@@ -27,7 +27,7 @@ STAGES = ["assemble", "train", "epoch", "epoch", "epoch", "add_whitening"]
 
 @pytest.fixture(scope="module")
 def town() -> PlaceDataset:
-    return load_dataset("toytown?places=6&split=train")
+    return cached(load_dataset("toytown?places=4&split=train"))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def planned(town: PlaceDataset) -> TrainingRun:
     return TrainingRun(
         backbone="squeezenet", backbone_weights="none", sharpness=None, init_images=[town.database],
         sets=[town, town], epochs=2, learning_rate=1e-3, margin=0.1,
-        whitening=4, whitening_power=None, whitening_images=[town.database], seed=3, **SMALL,
+        whitening=4, whitening_power=0.25, whitening_images=[town.database], seed=3, **SMALL,
     )  # fmt: skip
 
 
