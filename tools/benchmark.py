@@ -1,4 +1,4 @@
-"""Measures tfplaces beside what else there is, in the same run: ratios hold on other machines, seconds do not.
+"""Measures tfplaces beside other programs in the same run: the ratios hold on other machines, the seconds do not.
 
 tfplaces-benchmark --what=coding    the entropy coder beside gzip, zstd and constriction; clustering beside TF-MOT's
 tfplaces-benchmark --what=network   VGG16 + NetVLAD64 + whitening 4096 pruned, shared, written and read

@@ -1,9 +1,10 @@
-"""Compresses a network: prunes by magnitude, shares what is left among 2^bits levels a layer, writes a .places file.
+"""Compresses a network: prunes it by magnitude, lets the weights of a layer share at most 2^bits values, and writes a
+.places file.
 
 tfplaces-compress --model=run/model.keras --output=run/model.places --sparsity=0.5 --bits=8 --dataset=folder:photos
 
-With --target_drop it looks for the smallest file by itself: bits and share pruned of every layer, judged on one
-half of the places of --dataset and reported on the other.
+With --target_drop it looks for the smallest file by itself: it chooses the bits and the share pruned of every layer,
+judges each choice on one half of the places of --dataset, and reports the drop of mAP on the other half.
 """
 
 from __future__ import annotations
@@ -31,43 +32,37 @@ def define_flags(values: flags.FlagValues) -> None:
     def choice(name, default, options, text):
         flags.DEFINE_enum(name, default, options, text, flag_values=values)
 
-    string("model", None, "A .keras file of tfplaces.", required=True)
+    string("model", None, "The .keras or .places file of tfplaces to compress.", required=True)
     string("output", None, "The .places file to write.", required=True)
-    number("threshold", None, "Weights of smaller magnitude become zero.", lower_bound=0)
-    number("sparsity", None, "Share of all parameters that becomes zero, 0 to 1, the smallest first.", lower_bound=0,
-           upper_bound=1)  # fmt: skip
-    choice("sparsity_scope", "global", ("global", "layer"), "What --sparsity is a share of: all parameters, or each "
-           "kernel.")  # fmt: skip
-    string("layers", "*", "Layers to compress: shell globs, separated by commas, ! excludes, as in '*,!netvlad*'. The "
-           "others keep their float32 weights.")  # fmt: skip
-    integer("bits", 8, "At most 2^bits levels a layer, zero among them.", lower_bound=2, upper_bound=8)
-    string(
-        "bits_for",
-        "",
-        "Other --bits for some layers, by shell globs; the last that matches counts: 'whitening=5,conv1*=8'.",
-    )
-    choice(
-        "grid",
-        "int8",
-        ("int8", "none"),
-        "int8 puts levels on whole numbers, which an int8 TFLite holds exactly; none leaves them free.",
-    )
-    number("target_drop", None, "Instead of all these: find the smallest file whose mAP drops by at most so many "
-           "points on each data set.")  # fmt: skip
-    string("dataset", None, "Data set to fine-tune on; without it weights are only pruned and shared. Several, "
-           "comma-separated, with --loss=distill.")  # fmt: skip
-    string("val_dataset", None, "Data set that judges the epochs of --loss=triplet; by default the data set's own "
-           "validation split, or a fifth of the places, which are then not trained on. With --target_drop it judges "
-           "the files; by default --dataset does.")  # fmt: skip
-    choice("loss", "triplet", ("triplet", "distill"), "Fine-tunes by triplets of places, or towards the float "
-           "network on the database images, for which no labels are needed.")  # fmt: skip
+    number("threshold", None, "Weights whose magnitude is smaller than this become zero.", lower_bound=0)
+    number("sparsity", None, "The share of all parameters that becomes zero, from 0 to 1; the smallest weights do "
+           "first.", lower_bound=0, upper_bound=1)  # fmt: skip
+    choice("sparsity_scope", "global", ("global", "layer"), "What --sparsity is a share of: global means all "
+           "parameters together, layer means each kernel.")  # fmt: skip
+    string("layers", "*", "The layers to compress, by shell globs that commas separate; ! excludes, as in "
+           "'*,!netvlad*'. The other layers keep their float32 weights.")  # fmt: skip
     integer(
-        "epochs", 1, "How many epochs the network is fine-tuned after pruning, and again after sharing.", lower_bound=0
+        "bits", 8, "The weights of a layer share at most 2^bits values, zero among them.", lower_bound=2, upper_bound=8
     )
-    choice("schedule", "constant", ("constant", "polynomial"), "constant prunes before fine-tuning, polynomial along "
-           "its steps, by TF-MOT's PolynomialDecay.")  # fmt: skip
-    string("l1", "0", "Weight of the L1 penalty while fine-tuning after pruning, for all layers and for some: "
-           "'1e-7,whitening=1e-6'.")  # fmt: skip
+    string("bits_for", "", "Other --bits for some layers, by shell globs, of which the last that matches counts, as in "
+           "'whitening=5,conv1*=8'.")  # fmt: skip
+    choice("grid", "int8", ("int8", "none"), "int8 puts the shared values on whole numbers times a scale, which an "
+           "int8 TFLite file holds exactly; none leaves them free.")  # fmt: skip
+    number("target_drop", None, "Instead of saying what to prune and how many bits to give: find the smallest file "
+           "whose mAP drops by at most so many points on each data set.")  # fmt: skip
+    string("dataset", None, "The data set to fine-tune on; without it weights are only pruned and shared. With "
+           "--loss=distill there may be several, separated by commas.")  # fmt: skip
+    string("val_dataset", None, "The data set that judges the epochs of --loss=triplet. By default it is the "
+           "validation split of --dataset, or a fifth of its places, which are then not trained on. With --target_drop "
+           "it judges the files; by default --dataset does.")  # fmt: skip
+    choice("loss", "triplet", ("triplet", "distill"), "How to fine-tune: triplet learns from places of "
+           "which several photos are known; distill needs no labels and pulls the descriptors of database images "
+           "towards those of the float network.")  # fmt: skip
+    integer("epochs", 1, "How many epochs to fine-tune after pruning, and again after sharing.", lower_bound=0)
+    choice("schedule", "constant", ("constant", "polynomial"), "When to prune: constant prunes before "
+           "fine-tuning, polynomial prunes more and more along its steps, by TF-MOT's PolynomialDecay.")  # fmt: skip
+    string("l1", "0", "The weight of the L1 penalty in the fine-tuning after pruning, for all layers and for some "
+           "of them, as in '1e-7,whitening=1e-6'.")  # fmt: skip
     integer(
         "refresh",
         0,

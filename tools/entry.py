@@ -1,4 +1,4 @@
-"""The manners all tools share: flags, errors as one line, `--version`, `--seed`, no overwriting, a quiet TensorFlow."""
+"""What all tools share: flags, errors in one line, `--version`, `--seed`, refusing to overwrite, a quiet TensorFlow."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def run(
 
 
 def _show_warnings(program: str) -> None:
-    """Makes what is to be known of the user's data one line; other warnings are shown as they were."""
+    """Shows a warning about the user's data as one line, and other warnings as they were shown before."""
     others = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
@@ -111,7 +111,7 @@ def _show_warnings(program: str) -> None:
 
 
 class _Printable(io.TextIOBase):
-    """A text stream that writes to another what a terminal cannot be commanded by: names come from strangers' files."""
+    """A text stream that escapes, on its way to another, control characters: names may come from strangers' files."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -135,7 +135,7 @@ class _Printable(io.TextIOBase):
 
 
 def _open_standard_streams() -> None:
-    """Opens what the caller has closed, as by `2>&-`: a file that is opened later would take the stream's place."""
+    """Opens the standard streams that the caller has closed, as by `2>&-`, or a file opened later would become one."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(descriptor)
@@ -150,7 +150,8 @@ def _open_standard_streams() -> None:
 def _expand_home(values: flags.FlagValues) -> None:
     """Replaces `~` and `~user` at the start of a path in any flag; no shell does that behind `--name=`.
 
-    Where a flag takes several, separated by commas, each is looked at; those in specs of data sets are left to them.
+    Of several paths, separated by commas, each is treated so. Paths within specs of data sets are expanded where the
+    specs are read.
     """
     for name in values:
         value = values[name].value

@@ -1,4 +1,4 @@
-"""Scores a model on a data set: mean average precision, and recall at 1, 5 and 10.
+"""Scores a model on a data set by mean average precision and by recall at 1, 5 and 10.
 
 tfplaces-evaluate --model=model.tflite --dataset=folder:photos --json=scores.json
 """
@@ -14,11 +14,15 @@ from tfplaces.tools import entry, flag_values
 
 def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
-        "model", None, "A .keras, .places, .tflite or .tflpack file.", required=True, flag_values=values
+        "model", None, "The .keras, .places, .tflite or .tflpack file to score.", required=True, flag_values=values
     )
-    flags.DEFINE_string("dataset", None, "Data set, KIND[:PATH][?key=value].", required=True, flag_values=values)
-    flags.DEFINE_string("json", None, "Write the scores here as well.", flag_values=values)
-    flags.DEFINE_string("input_size", None, "HEIGHTxWIDTH, instead of the model's own.", flag_values=values)
+    flags.DEFINE_string(
+        "dataset", None, "The data set, written KIND[:PATH][?key=value].", required=True, flag_values=values
+    )
+    flags.DEFINE_string("json", None, "A file to write the scores to as well.", flag_values=values)
+    flags.DEFINE_string(
+        "input_size", None, "The images' size, HEIGHTxWIDTH in pixels, instead of the model's.", flag_values=values
+    )
 
 
 def main(args: flags.FlagValues) -> None:

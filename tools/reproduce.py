@@ -1,4 +1,6 @@
-"""The paper's grid on your data: each of its rows at its threshold and at its share pruned, beside what it reports.
+"""Makes each compressed row of the paper's results table on your data, and puts the figures beside the paper's.
+
+Each row is made twice: once with the row's threshold, and once pruned by the share that the row reports.
 
 tfplaces-reproduce --dataset=oxford5k:oxford,paris6k:paris --models=netvlad.keras --output=grid
 tfplaces-reproduce --dataset=folder:photos --whitening_dataset=folder:more,folder:yet_more --output=grid

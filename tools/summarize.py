@@ -1,4 +1,5 @@
-"""Prints a network by layer: output shape, parameters and multiply-adds; of a .places file what each layer takes in it.
+"""Prints a network layer by layer, with output shapes, parameters and multiply-adds. Of a .places file it prints how
+many bytes each layer takes in it.
 
 tfplaces-summarize --backbone=alexnet --clusters=64 --whitening=4096 --input_size=227x227
 tfplaces-summarize --model=run/model.places
@@ -15,14 +16,17 @@ from tfplaces.tools import entry, flag_values
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("model", None, "A .keras or .places file, instead of a backbone.", flag_values=values)
-    flags.DEFINE_string("backbone", None, "alexnet, caffenet, vgg16, mobilenet_v1, mobilenet_v2 or squeezenet.",
-                        flag_values=values)  # fmt: skip
-    flags.DEFINE_integer("clusters", 64, "Clusters of NetVLAD.", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("whitening", 0, "Dimensions of the whitened descriptor; 0: no whitening.", lower_bound=0,
-                         flag_values=values)  # fmt: skip
-    flags.DEFINE_string("input_size", None, "HEIGHTxWIDTH in pixels, instead of the network's own.", flag_values=values)
-    flags.DEFINE_string("json", None, "Write the table here as well.", flag_values=values)
+    flags.DEFINE_string(
+        "model", None, "The .keras or .places file to describe, instead of naming a backbone.", flag_values=values
+    )
+    flags.DEFINE_string("backbone", None, "The backbone of the network to describe: alexnet, caffenet, vgg16, "
+                        "mobilenet_v1, mobilenet_v2 or squeezenet.", flag_values=values)  # fmt: skip
+    flags.DEFINE_integer("clusters", 64, "The number of NetVLAD's clusters.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("whitening", 0, "The number of dimensions of the whitened descriptor; 0 means no whitening.",
+                         lower_bound=0, flag_values=values)  # fmt: skip
+    flags.DEFINE_string("input_size", None, "The size of the images in pixels, HEIGHTxWIDTH, instead of the network's "
+                        "own.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("json", None, "A file to write the figures to as well.", flag_values=values)
 
 
 def main(args: flags.FlagValues) -> None:

@@ -1,4 +1,4 @@
-"""What compression costs in mAP: networks pruned, shared and fine-tuned, against themselves in float."""
+"""Measures how much mAP networks lose when they are pruned, shared and fine-tuned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from tfplaces.evaluation import evaluate, mean_drop_interval
 from tfplaces.opening import load_place_net
 from tfplaces.training import WorkDir
 
-# Share of all parameters pruned, bits, and of which of the database images one is fine-tuned on: few levels take more.
+# The share of all parameters that is pruned, the bits, and n where every n-th database image is fine-tuned on: networks
+# of few levels need more images.
 ROWS = {
     "8 bits, 50 %": (0.50, 8, 3),
     "8 bits, 70 %": (0.70, 8, 3),
@@ -29,7 +30,8 @@ ROWS = {
     "5 bits, 55 %": (0.55, 5, 1),
     "5 bits, 75 %": (0.75, 5, 1),
 }
-# First and depthwise layers, under 1 % of the parameters, keep 8 bits. In other backbones no layer does.
+# First and depthwise layers, under 1 % of the parameters, keep 8 bits where the others get fewer. In backbones that are
+# not named here all layers get the same.
 SENSITIVE = {"mobilenet_v1": ("conv1", "conv_dw_*"), "squeezenet": ("conv1",), "mobilenet_v2": ("Conv1", "*depthwise*")}
 
 
@@ -48,18 +50,20 @@ def measure_accuracy(
     data sets, never on queries.
 
     Args:
-        paths: `.keras` and `.places` files of tfplaces.
-        sets: data sets to measure mAP on, of different specs.
-        work_dir: keeps what is measured; a run that finds it there goes on.
-        seeds: of the fine-tuning; the figures are means over them.
-        epochs, learning_rate: of the fine-tuning.
+        paths: the `.keras` and `.places` files of the networks.
+        sets: the data sets to measure mAP on; their specs have to differ.
+        work_dir: the folder that keeps what is measured; a call that finds it there goes on from it.
+        seeds: the seeds to fine-tune with; the figures are means over them.
+        epochs: how often to go through the images after pruning, and again after sharing; at least 1.
+        learning_rate: the step size of Adam.
 
     Returns:
-        of each network a row of the float network, then those of `ROWS`: `model`, `parameters`, `row` (None for the
-        float network), `map` by the spec of the data set, `drop`, the points of mAP lost against the float network in
-        the mean of the data sets, `drops` by the spec, `drop_interval`, its 95 % interval by a paired bootstrap over
-        the queries (`tfplaces.evaluation.mean_drop_interval`), `drop_error`, the standard error over the seeds, None
-        of one seed, `pruned`, a percentage, and `bytes` of the file of the first seed.
+        for each network a row of the float network, then one for each of `ROWS`. A row holds `model` (the path),
+        `parameters`, `row` (the key in `ROWS`, None for the float network), `map` (mAP of each data set by its spec),
+        `drop` (points of mAP lost against the float network, the mean of the data sets), `drops` (the same of each data
+        set), `drop_interval` (the 95 % interval of `drop` by a paired bootstrap over the queries, see
+        `tfplaces.evaluation.mean_drop_interval`), `drop_error` (its standard error over the seeds; None where there is
+        one seed), `pruned` (a percentage of the parameters) and `bytes` (the size of the first seed's file).
     """
     images = datasets.concatenate([dataset.database for dataset in sets])
     parts = {every: datasets.Subset(images, range(0, len(images), every)) for _, _, every in ROWS.values()}
@@ -98,12 +102,12 @@ class _Network:
         self.parameters = self._model.count_params()
 
     def scores(self) -> dict[str, Any]:
-        """What the float network reaches."""
+        """The average precisions of the float network."""
         self._model.set_weights(self._weights)
         return _scores(self._model, self._sets)
 
     def compressed_scores(self, sparsity: float, bits: int, every: int, seed: int) -> dict[str, Any]:
-        """What the network reaches that is read from a file, and the figures of the file."""
+        """The average precisions of the compressed network as it is read from its file, and the figures of the file."""
         self._model.set_weights(self._weights)
         if (seed, every) not in self._tunes:
             self._tunes[seed, every] = Distillation(
@@ -126,7 +130,7 @@ def _scores(model: keras.Model, sets: Sequence[datasets.PlaceDataset]) -> dict[s
 
 
 def _measured(path: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What was measured and kept in a file, or is now."""
+    """The result of a measurement: from the file that keeps it, or else measured now and kept there."""
     if not os.path.exists(path):
         write_json(path, measure())
     with open(path, encoding="utf-8") as file:
@@ -136,7 +140,7 @@ def _measured(path: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any
 def _figures(
     sets: Sequence[datasets.PlaceDataset], base: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The figures of a row from the average precisions of its queries, in each run."""
+    """The figures of a row, from the average precisions of its queries in the run of each seed."""
     specs = [dataset.spec for dataset in sets]
     bases = [np.array(values) for values in base["precisions"]]
     by_run = [[np.array(values) for values in run["precisions"]] for run in runs]

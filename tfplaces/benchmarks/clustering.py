@@ -1,6 +1,6 @@
-"""Sparsity-preserving clustering of a Dense layer: TF-MOT's, in a process of its own with tf_keras, and ours beside it.
+"""Measures the sparsity-preserving clustering of a Dense layer: TF-MOT's, which needs tf_keras, and ours beside it.
 
-Both fine-tune the same pruned weights on the same batches; times are per training step, sizes those of the kernel.
+Both fine-tune the same pruned weights on the same batches. Times are of a training step, sizes are of the kernel.
 """
 
 from __future__ import annotations
@@ -23,32 +23,33 @@ LEVELS = 32
 
 
 def slice_weights(outputs: int, seed: int) -> np.ndarray:
-    """Float32 `[32768, outputs]`, Laplace of RMS 0.01, as a whitening, the smaller half of the magnitudes pruned."""
+    """Float32 weights `[32768, outputs]` like a whitening's: Laplace-distributed, of RMS 0.01, half of them pruned."""
     weights = np.random.default_rng(seed).laplace(0, 0.01 / np.sqrt(2), (INPUTS, outputs)).astype(np.float32)
     weights[np.abs(weights) < np.median(np.abs(weights))] = 0
     return weights
 
 
 def batch(outputs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs `[16, 32768]` of unit length and targets `[16, outputs]`, float32."""
+    """A batch of float32 inputs `[16, 32768]` of unit length and targets `[16, outputs]`."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(BATCH, INPUTS)).astype(np.float32)
     return x / np.linalg.norm(x, axis=1, keepdims=True), rng.normal(size=(BATCH, outputs)).astype(np.float32)
 
 
 def measure_clustering(outputs: int = 128, seed: int = 0) -> dict:
-    """Ours and TF-MOT's on a Dense layer of 32768 inputs: 32 levels, half of the weights pruned.
+    """Clusters a Dense layer of 32768 inputs, half of whose weights are pruned, to 32 levels by both ways.
 
     Args:
-        outputs: of the layer.
-        seed: of weights and data.
+        outputs: the number of the layer's outputs.
+        seed: gives the weights and the batch.
 
     Returns:
-        `ours` and `tfmot`, each `setup` and `step` (seconds; the step is the median after three), `peak` (bytes of
-        memory above the process's before), `values` (distinct ones), `sparsity` and `error` (squared, over the squared
-        weights); `step_ratio` and `peak_ratio`, TF-MOT's over ours;
-        `sizes`, bytes of the layer by way of storing it; `tfmot_distances` and `tfmot_distances_full`, the bytes of
-        TF-MOT's float32 distances of all weights to all centroids, for this layer and for one of 4096 outputs.
+        `ours` and `tfmot` hold, of either way, `setup` and `step` in seconds (the step is a median, without the first
+        three), `peak` (the bytes of memory that training takes above what the process had before), `values` (the number
+        of distinct weights), `sparsity` (the share of zeros) and `error` (the sum of the squared changes over that of
+        the squared weights). `step_ratio` and `peak_ratio` are TF-MOT's over ours. `sizes` holds the bytes of the layer
+        by the way it is stored. `tfmot_distances` and `tfmot_distances_full` are the bytes of TF-MOT's float32
+        distances of all weights to all centroids, for this layer and for one of 4096 outputs.
     """
     ours, tfmot = (_in_fresh_process(way, outputs, seed) for way in ("ours", "tfmot"))
     sizes = ours.pop("sizes") | tfmot.pop("sizes")
@@ -141,7 +142,7 @@ def _ours(weights: np.ndarray) -> tuple:
 
 
 def _int8_sizes(layer) -> dict[str, int]:
-    """A tf_keras model as an int8 TFLite file of the converter, as it is and compressed."""
+    """The bytes of a tf_keras model as an int8 TFLite file that the converter makes, as it is and compressed."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(layer)

@@ -1,4 +1,4 @@
-"""Size and speed of the entropy coder beside gzip, zstd and constriction, on the same symbols in the same run."""
+"""Measures the entropy coder beside gzip, zstd and constriction, on the same symbols in the same run."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ DISTRIBUTIONS = {
     "near-uniform, 256 levels": _BELL / _BELL.sum(),
 }
 SMALL = (100, 1_000, 10_000, 100_000)
-# What gzip -9 and zstd -19, which are slow, see of the symbols.
+# gzip -9 and zstd -19 are slow and get only so many of the symbols.
 SLICE = 4_000_000
 
-# Symbols seen, a function that compresses them and one that undoes it.
+# The number of symbols that a coder gets, a function that compresses them and one that decompresses.
 Coder = tuple[int, Callable[[], bytes | np.ndarray], Callable]
 
 
 def draw(probabilities: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Symbols, uint8 `[count]`, of these probabilities to 1/65536."""
+    """Draws symbols, uint8 `[count]`, with these probabilities, which are rounded to multiples of 1/65536."""
     thresholds = np.cumsum(probabilities)[:-1] * 65536
     table = np.searchsorted(thresholds, np.arange(65536), side="right").astype(np.uint8)
     return table[np.random.default_rng(seed).integers(0, 65536, count, dtype=np.uint16)]
 
 
 def entropy(symbols: np.ndarray) -> float:
-    """Zero-order entropy of uint8 symbols, in bits per symbol."""
+    """The zero-order entropy of uint8 symbols, in bits per symbol."""
     counts = np.zeros(256, np.int64)
     for part in np.array_split(symbols, 1 + symbols.size // 2**18):
         counts += np.bincount(part, minlength=256)
@@ -79,16 +79,17 @@ CODERS = {"tfplaces": _tfplaces, "constriction": _constriction, "zstd -19": _zst
 
 
 def measure_coders(count: int, seed: int = 0) -> list[dict]:
-    """Size and speed of each coder on the symbols of each distribution.
+    """Measures size and speed of each coder on the symbols of each distribution.
 
     Args:
-        count: symbols; gzip and zstd see the first 4 million only.
-        seed: of the symbols.
+        count: the number of symbols, of which gzip and zstd get the first 4 million at most.
+        seed: gives the symbols.
 
     Returns:
-        a row per distribution and coder: `symbols`, `entropy` (bits per symbol), `size` (over that entropy), `encode`
-        and `decode` (symbols a second), `encode_ratio` and `decode_ratio` (tfplaces over this one); only the first two
-        where a coder is not installed.
+        a row for each distribution and coder. It holds `symbols_of` and `coder`, which name them, `symbols` (their
+        number), `entropy` (bits per symbol), `size` (the bytes over those that the entropy gives), `encode` and
+        `decode` (symbols a second), and `encode_ratio` and `decode_ratio` (the speed of tfplaces over this coder's).
+        Where a coder is not installed there are only the names.
 
     Raises:
         RuntimeError: a coder does not give the symbols back.
@@ -126,7 +127,7 @@ def _measure(coder: Coder, symbols: np.ndarray) -> dict:
 
 
 def _timed(function: Callable, repeats: int) -> tuple:
-    """The result and the least seconds."""
+    """The result of a function and the shortest time of several calls, in seconds."""
     best = np.inf
     for _ in range(repeats):
         started = time.perf_counter()
@@ -136,10 +137,11 @@ def _timed(function: Callable, repeats: int) -> tuple:
 
 
 def measure_small(seed: int = 0) -> list[dict]:
-    """Size of small tensors, side information included: a small tensor must not pay for a large one's set-up.
+    """Measures how many bytes small tensors take, with all side information.
 
     Returns:
-        a row per distribution and size: `symbols`, `bytes`, `over_entropy` and `over_raw`, ratios.
+        a row for each distribution and number of symbols. It holds `symbols_of`, `symbols`, `bytes`, and the ratios of
+        the bytes to the zero-order entropy, `over_entropy`, and to a byte a symbol, `over_raw`.
     """
     rows = []
     for title, probabilities in DISTRIBUTIONS.items():

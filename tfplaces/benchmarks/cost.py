@@ -1,4 +1,4 @@
-"""What networks cost on a CPU: latency, memory and bytes, with Keras and in the precisions of phones."""
+"""Measures what networks cost on a CPU, in latency, memory and bytes, with Keras and in the precisions of phones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfplaces.lite import convert
 from tfplaces.models import PlaceNet
 from tfplaces.training import initialize_netvlad
 
-# Dimensions of the whitening: the paper's networks have 4096.
+# The whitening's dimensions for each backbone; the paper's networks have 4096.
 WHITENING = {"alexnet": 4096, "vgg16": 4096, "mobilenet_v1": 1024, "mobilenet_v2": 1024}
 PRECISIONS = ("float32", "dynamic_int8", "mixed_int8", "mixed_int4")
 
@@ -28,17 +28,17 @@ def measure_cost(
 ) -> list[dict[str, Any]]:
     """Measures networks with NetVLAD64 and a whitening, in Keras and in each of `PRECISIONS`.
 
-    Their weights are random, but for NetVLAD's: latency, memory and size before packing do not depend on them.
+    All weights but NetVLAD's are random, as latency, memory and size before packing do not depend on them.
 
     Args:
-        folder: for the networks' files, which takes 4 GB; what is there already is not made again.
-        whitening: dimensions of the whitening by backbone.
-        input_size: (height, width) in pixels.
-        seed: of the weights.
+        folder: where the networks' files are made, which take 4 GB; a file that is there already is not made again.
+        whitening: the number of the whitening's dimensions for each backbone.
+        input_size: (height, width) of the images in pixels.
+        seed: gives the random weights.
 
     Returns:
-        of each network and precision what `measure_models` gives, relative to Keras, and `backbone` and `precision`,
-        which is keras or one of `PRECISIONS`.
+        a row for each network and precision: what `measure_models` gives, with ratios to Keras, and the keys `backbone`
+        and `precision`, which is keras or one of `PRECISIONS`.
     """
     images = datasets.load_dataset("toytown?places=10").database
     rows = []

@@ -1,4 +1,4 @@
-"""Models side by side: latency, memory and bytes."""
+"""Measures latency, memory and bytes of models side by side."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def measure_models(
         threads: numbers of threads to measure latency with; memory is measured with the first.
 
     Returns:
-        a row for each model: `model`, its path from the folder that holds all of them; `input_size`; `latency`, for
-        each number of `threads` the median `ms`, the `ratio` to the first model and the number of `rounds`; `memory`,
-        bytes, as `tfplaces.evaluation.Memory`, None elsewhere than on Linux; `file_bytes`; `packed_bytes`, what a
-        `.tflite` takes as a `.tflpack`, and compressed files as they are; None for a `.keras`.
+        a row for each model. It holds `model`, the path from the folder that holds all models; `input_size`; `latency`,
+        which holds the median `ms`, the `ratio` to the first model and the number of `rounds` for each number of
+        threads; `memory` in bytes, see `tfplaces.evaluation.Memory`, None on other systems than Linux; `file_bytes`;
+        and `packed_bytes`, the size that a `.tflite` has as a `.tflpack` and that a compressed file has as it is, None
+        for a `.keras`.
 
     Raises:
         ValueError: a model cannot be opened; known before anything that takes long.
@@ -68,7 +69,7 @@ def measure_models(
 
 
 def _packed_bytes(path: str) -> int | None:
-    """What goes over the wire: of a `.tflite` packed, of compressed files as they are; None for a `.keras`."""
+    """The bytes to download: of a `.tflite` when it is packed, of a compressed file as it is; None for a `.keras`."""
     if path.lower().endswith(".keras"):
         return None
     if not path.lower().endswith(".tflite"):

@@ -1,4 +1,4 @@
-"""The real size: VGG16 + NetVLAD64 + whitening to 4096 pruned, shared, written and read, with time and memory."""
+"""Measures time and memory of compressing a network of the paper's size: VGG16 + NetVLAD64 + whitening to 4096."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ BITS = (5, 8)
 
 
 def measure_network(whitening: int = 4096, backbone: str = "vgg16", seed: int = 0) -> list[dict]:
-    """Compresses a network of random weights, each time in a fresh process: prune by half, share, write, read.
+    """Prunes half of a network of random weights, shares the rest, writes the file and reads it again.
+
+    That is done for 5 and for 8 bits, each time in a fresh process.
 
     Args:
-        whitening: dimensions of the descriptor.
-        backbone: of the PlaceNet; NetVLAD has 64 clusters.
-        seed: of the weights.
+        whitening: the number of dimensions of the whitened descriptor.
+        backbone: the backbone of the PlaceNet, whose NetVLAD has 64 clusters.
+        seed: gives the weights.
 
     Returns:
-        a row for 5 and for 8 bits: `bits`, `parameters`, `seconds` by stage (`prune`, `share`, `write`, `read`),
-        `peak` (bytes of memory above the process with its model, by stage), `bytes` of the file, `entropy_bytes`
-        that the zero-order entropy of the indices takes, and `over_entropy`, the file over that and what it stores
-        uncoded.
+        a row for each number of bits. It holds `bits`, `parameters`, `seconds` of each stage (`prune`, `share`, `write`
+        and `read`), `peak` of each stage (the bytes of memory above those of the process with its model), `bytes` (the
+        size of the file), `entropy_bytes` (what the zero-order entropy of the indices comes to) and `over_entropy`
+        (the file over the sum of that and of what it stores uncoded).
     """
     rows = []
     for bits in BITS:
@@ -94,7 +96,7 @@ def _measure(bits: int, whitening: int, backbone: str, seed: int) -> dict:
 
 
 def _laplace(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Float32 of RMS 0.01, drawn by rows: float64 draws of all would count as memory of the compression."""
+    """Float32 weights of RMS 0.01, drawn row by row, as float64 draws of all would be counted as memory."""
     rng, weights = np.random.default_rng(seed), np.empty(shape, np.float32)
     for row in weights:
         row[:] = rng.laplace(0, 0.01 / np.sqrt(2), row.shape)

@@ -1,4 +1,4 @@
-"""What the measurements print: tables for a terminal, each below a line that says what its columns are."""
+"""The tables that `tfplaces-benchmark` prints, each below lines that say what its columns mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Figures = Mapping[str, Any]
 
 
 def format_result(result: Mapping[str, Any]) -> str:
-    """The tables of what was measured, by the name of the measurement."""
+    """All tables of a result, whose keys name the measurements."""
     tables: dict[str, Callable[[Any], str]] = {
         "models": models_text, "accuracy": accuracy_text, "cost": cost_text, "coders": coders_text,
         "small": small_text, "clustering": clustering_text, "network": network_text, "whitening": whitening_text,

@@ -1,4 +1,4 @@
-"""What the power of a whitening and the number of its dimensions do to mAP."""
+"""Measures what the power of a whitening and the number of its dimensions do to mAP."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def measure_whitening(
     takes.
 
     Args:
-        model: a network; a whitening that it has does not count.
-        sets: data sets to measure mAP on, of different specs.
+        model: the network; if it has a whitening, that is left out.
+        sets: the data sets to measure mAP on; their specs have to differ.
         image_sets: the database images that the whitening is fitted on.
         dimensions: lengths of the whitened descriptor; the shorter ones are the first dimensions of the longest.
         powers: the powers of the eigenvalues, 0 to 0.5.
@@ -40,9 +40,10 @@ def measure_whitening(
 
     Returns:
         a row for the network without whitening, whose `dimensions` are those of NetVLAD and whose `power` is None, and
-        one for each number of dimensions and power: `dimensions`, `power`, `map`, by the spec of the data set, and
-        `mean`, that of the data sets, all 0 to 100; `gain`, the points of it above the network without whitening, and
-        `gain_interval`, its 95 % interval, see `tfplaces.evaluation.mean_drop_interval`; both None in the first row.
+        one for each number of dimensions and power. A row holds `dimensions`, `power`, `map` (of each data set by its
+        spec, 0 to 100), `mean` (over the data sets), `gain` (how many points the mean is above that of the network
+        without whitening) and `gain_interval` (the 95 % interval of the gain, see
+        `tfplaces.evaluation.mean_drop_interval`); the last two are None in the first row.
 
     Raises:
         UserError: as `add_whitening`.

@@ -47,7 +47,7 @@ def new_figure(width: int, height: int) -> Figure:
 
 
 def canvas_of(axes: Axes) -> FigureCanvasAgg:
-    """What the axes' figure is drawn on, as `new_figure` made it."""
+    """The canvas of a figure that `new_figure` made."""
     canvas = axes.figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     return canvas
@@ -57,8 +57,8 @@ def to_svg(figure: Figure, alt: str) -> str:
     """The figure as inline SVG in the page's colours.
 
     Args:
-        figure: drawn with the stand-ins.
-        alt: what it shows, for those who cannot see it.
+        figure: a figure in the stand-in colours.
+        alt: a text that says what it shows, for those who cannot see it.
     """
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -51,7 +51,7 @@ def write_report(
     Args:
         path: the HTML file.
         title: the heading.
-        facts: name and value of what the reader should know of the run.
+        facts: what the reader should know of the run, each a name and a value.
         rows: the stages, at least one.
         weights_before: float32 kernels of any shape of a few layers of the float network, by name.
         weights_after: the same after pruning and sharing.
@@ -93,7 +93,7 @@ def _filled(name: str, **parts: str) -> str:
 
 
 def _retrieval(retrieval: Retrieval) -> str:
-    """The row of a query: the query, then its matches, best first."""
+    """The HTML of a query and its matches, the best first."""
     name = escape(retrieval.query_name)
     tiles = [_tile(retrieval.query, "query", f"query {name}", "query")]
     for rank, (match, correct) in enumerate(zip(retrieval.matches, retrieval.correct, strict=True), 1):

@@ -17,7 +17,7 @@ from tfplaces.report.tables import escape, printable
 
 # A layer with more distinct values than this (a scale per channel multiplies them) is drawn as a histogram.
 _MAX_STEMS = 512
-# Label, megabytes and points of mAP lost.
+# A point is a label, a number of megabytes and a number of points of mAP lost.
 Point = tuple[str, float, float]
 
 
@@ -89,8 +89,8 @@ def write_drop_plot(path: str, panels: dict[str, dict[str, dict[str, list[Point]
 
     Args:
         path: the PNG file.
-        panels: by title; in each up to three series by name, the first the one to compare with; in each of these up to
-            two lines by name, which may be empty; of each point its label, megabytes and points of mAP lost.
+        panels: the panels by title. Each holds up to three series by name, the first of which the others are compared
+            with; each series holds up to two lines by name, and each line its points, of which there may be none.
     """
     style: Any = {key: LIGHT.get(value, value) for key, value in PLOT_STYLE.items()}
     with matplotlib.rc_context({**style, "font.size": 15}):

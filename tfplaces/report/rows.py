@@ -1,4 +1,4 @@
-"""A row of the report's table, a stage of a network each, and what came out of all of them in one sentence."""
+"""The rows of the report's table, each a stage of a network, and the sentence that sums them up."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Row:
     """A model file and what was measured on it.
 
     Attributes:
-        name: of the stage.
+        name: the name of the stage.
         map: mean average precision, 0 to 100.
         recall1: recall at 1, 0 to 100.
         drop: points of mAP lost against the float network; negative is a gain.
         pruned: zero kernel weights as a percentage of all parameters.
-        bytes: of the whole file.
+        bytes: the size of the whole file.
         ratio: bytes of the parameters in float32 over the bytes of the file.
         ms: median latency in milliseconds of one image at batch 1 on one thread.
         drop_interval: the 95 % interval of the drop, as `tfplaces.evaluation.bootstrap.drop_interval` gives it; None
@@ -35,12 +35,12 @@ class Row:
     drop_interval: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON types."""
+        """The row in plain JSON types."""
         return {**dataclasses.asdict(self), "drop_interval": self.drop_interval and list(self.drop_interval)}
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """What came out, in one sentence: the smallest row within one point of mAP of the float network.
+    """The sentence that sums up the rows: it names the smallest one within one point of mAP of the float network.
 
     Judged by the numbers as the table shows them; a row of about the float network's size does not count as smaller. A
     change of mAP counts as one only where the 95 % interval of the drop leaves no doubt of its sign.

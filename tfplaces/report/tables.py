@@ -1,4 +1,4 @@
-"""Tables: of the report's rows as Markdown and as HTML, and of any texts for a terminal."""
+"""Prints tables: the report's rows as Markdown and as HTML, and any cells for a terminal."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table for a terminal, its columns two spaces apart: texts to the left, numbers to the right.
 
     Args:
-        head: of each column.
+        head: the heads of the columns.
         rows: the cells, as many in each row as there are columns.
     """
     lines = [head, *rows]

@@ -10,11 +10,12 @@ class PaperRow:
     """A row of the table.
 
     Attributes:
-        bits: of a weight; 32 for the base model.
-        threshold: weights of smaller magnitude are pruned.
-        pruned: percentage of the parameters.
-        drop_oxford, drop_paris: points of mAP lost on Oxford and on Paris Buildings.
-        mb: memory in megabytes; of the base model, the size of the published MATLAB file.
+        bits: the bits of a weight; 32 for the base model.
+        threshold: weights whose magnitude is smaller are pruned.
+        pruned: the percentage of the parameters that is pruned.
+        drop_oxford: the points of mAP lost on Oxford Buildings.
+        drop_paris: the points of mAP lost on Paris Buildings.
+        mb: the memory in megabytes; for the base model, the size of the published MATLAB file.
     """
 
     bits: int
@@ -29,7 +30,7 @@ class PaperRow:
 BACKBONES = {"alexnet": "caffenet", "vgg16": "vgg16"}
 CLUSTERS, WHITENING = 64, 4096
 
-# Of each network with NetVLAD (K = 64) and whitening (4096); the base model first.
+# The rows of each network, which has NetVLAD (K = 64) and a whitening (4096); the base model is the first.
 RESULTS = {
     "alexnet": (
         PaperRow(32, 0.0, 0.0, 0.0, 0.0, 248.6),

@@ -1,4 +1,4 @@
-"""The paper's grid on one's own data: each of its rows at its threshold and at its share pruned, beside its figures."""
+"""Makes the rows of the paper's results table on one's own data, by their thresholds and by their shares pruned."""
 
 from __future__ import annotations
 
@@ -47,15 +47,16 @@ def make_paper_grid(
     Each row is kept as soon as it is measured, and the same call goes on where a run has stopped.
 
     Args:
-        datasets: specs of the data sets to evaluate on.
+        datasets: the specs of the data sets to evaluate on.
         output: the folder.
         models: `.keras` files of tfplaces; where there are none, networks of the paper's sizes are assembled on the
             data at hand: NetVLAD with its vocabulary and a whitening; their backbones stay untrained.
-        networks: keys of `BACKBONES`, which of them to assemble; by default all.
-        whitening_datasets: specs of data sets whose database images the whitening is fitted on as well.
+        networks: the keys of `BACKBONES` to assemble; by default all.
+        whitening_datasets: the specs of data sets whose database images the whitening is fitted on as well.
         input_size: (height, width) in pixels of the assembled networks, instead of their own.
-        epochs: of fine-tuning towards the float network on the database images, after pruning and after sharing.
-        learning_rate: of the Adam optimizer.
+        epochs: how often to go through the database images to fine-tune towards the float network, after pruning and
+            again after sharing; 0 means that there is no fine-tuning.
+        learning_rate: Adam's step size in fine-tuning.
         seed: gives everything that is random.
         overwrite: whether to replace what an earlier run has made.
 
@@ -142,7 +143,7 @@ class _Grid:
         self.save()
 
     def open(self, path: str) -> None:
-        """Looks into one of the user's networks."""
+        """Opens one of the user's networks and notes what it is."""
         if _name(path) not in self._results["networks"]:
             from tfplaces.opening import load_place_net
 
@@ -182,7 +183,7 @@ class _Grid:
         self._results["rows"] = [self._rows[_row_name(*row)] for row in plan]
 
     def _time_left(self, networks: Sequence[str]) -> str:
-        """An estimate for rows of these networks from the rows that are there, or nothing."""
+        """A text that estimates the time for rows of these networks; empty where no row tells how long they take."""
         seconds: dict[str, list[float]] = {}
         for row in self._rows.values():
             if row["pruned_by"]:
@@ -190,7 +191,7 @@ class _Grid:
         means = {network: sum(values) / len(values) for network, values in seconds.items()}
         if not means:
             return ""
-        # Of a network that was not begun, as if it were like the slowest.
+        # A network that was not begun is taken to be as slow as the slowest.
         left = sum(means.get(network, max(means.values())) for network in networks)
         return f", about {left / 60:.0f} min left" if left >= 60 else f", about {left:.0f} s left"
 
@@ -216,7 +217,7 @@ class _Grid:
         return {"file": path, **sizes, "map": scores, "drop": {label: base[label] - scores[label] for label in scores}}
 
     def _compress(self, row: dict[str, Any], source: str, path: str) -> dict[str, float]:
-        """Makes the file of a row; gives its sizes."""
+        """Makes the file of a row and returns its sizes."""
         import keras
 
         from tfplaces.compression import Distillation, Recipe, compress, places_statistics, save_places
@@ -250,7 +251,7 @@ class _AllImages:
 
     def __init__(self, sets: Mapping[str, PlaceDataset]):
         self._sets = sets
-        # Of all sets the database, then of all sets the queries.
+        # The database images of all sets come first, then the queries of all sets.
         self._parts = [dataset.database for dataset in sets.values()] + [dataset.queries for dataset in sets.values()]
         self._all = CachedImages(concatenate(self._parts))
 
@@ -270,7 +271,7 @@ class _AllImages:
 
 
 def planned_rows(paper: str) -> list[tuple[PaperRow, str | None]]:
-    """The rows of a network of the paper, and by what each is pruned: threshold or share, None for the base."""
+    """The rows to make of a network, each with how it is pruned: by threshold or by share, or None for the base."""
     base, *rows = RESULTS[paper]
     return [(base, None), *((row, by) for row in rows for by in ("threshold", "share"))]
 
@@ -283,7 +284,7 @@ def _row_name(network: str, paper: PaperRow | None, by: str | None) -> str:
 
 
 def _labels(specs: list[str]) -> list[str]:
-    """Short names of data sets: the folder's, or else the kind; the whole spec where those are not different."""
+    """Short names of data sets: the folder's name or the kind, or the whole specs where two names would be the same."""
     labels = []
     for spec in specs:
         kind, _, path = spec.partition("?")[0].partition(":")
@@ -292,7 +293,7 @@ def _labels(specs: list[str]) -> list[str]:
 
 
 def _name(path: str) -> str:
-    """What the rows of a model are called: the file's name, or the folder's where tfplaces-train made it."""
+    """The name of a model in its rows: that of the file, or of the folder where the file is called model.keras."""
     folder, name = os.path.split(os.path.abspath(path))
     return os.path.basename(folder) if name == "model.keras" else os.path.splitext(name)[0]
 

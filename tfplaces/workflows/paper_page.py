@@ -1,4 +1,4 @@
-"""What the paper's grid shows: its page of tables, each of our figures beside the paper's, and its plot."""
+"""The page and the plot of the paper's grid, which show our figures beside the paper's."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tfplaces.report import markdown_table
 
 
 def page(results: Mapping[str, Any], labels: Sequence[str]) -> str:
-    """The page as Markdown: what the figures are of, and a table for each network.
+    """The page as Markdown: facts about the run, then a table for each network.
 
     Args:
-        results: of a run that is done, as `tfplaces.workflows.paper_grid` keeps them.
-        labels: short names of the data sets.
+        results: the results of a finished run, as `tfplaces.workflows.paper_grid` keeps them.
+        labels: the short names of the data sets.
     """
     lines = ["# The grid of the paper", "", *(f"- {fact}" for fact in _facts(results["run"]))]
     for name, net in results["networks"].items():
@@ -35,7 +35,7 @@ def page(results: Mapping[str, Any], labels: Sequence[str]) -> str:
 
 
 def write_plot(path: str, results: Mapping[str, Any]) -> None:
-    """Writes sizes against drops as a picture, a panel for each network: the paper's, by threshold and by share."""
+    """Writes a picture of sizes against drops, with a panel for each network and lines for the paper and both ways."""
     from tfplaces.report import write_drop_plot
 
     theirs = "the paper, its own MB"
@@ -56,7 +56,7 @@ def write_plot(path: str, results: Mapping[str, Any]) -> None:
 
 
 def _facts(run: Mapping[str, Any]) -> list[str]:
-    """What the reader should know of the run."""
+    """Facts that the reader should know of the run."""
     if "networks" in run:
         networks = (
             "Networks: assembled on the data at hand, as none were given. Their sizes are the paper's, but **their "

@@ -1,4 +1,4 @@
-"""How much of everything the quickstart takes."""
+"""The sizes of the quickstart: of its network, its training and its compression."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How much of everything there is: the sizes at which a network is trained in minutes.
+    """The sizes of a quickstart; by default those at which a network is trained in minutes.
 
     Attributes:
-        size: (height, width) in pixels of a network that is trained here, unless the user chooses.
-        clusters: of its NetVLAD; of one that is assembled of photos alone there are 64.
-        places: places of toytown to train on, unless the data set names a number.
-        epochs, learning_rate: of the training by triplets.
-        whitening: dimensions of the descriptor of a network that is trained here.
-        whitened_epochs, whitened_learning_rate: of the training that follows, with the whitening.
-        margin: of the triplet loss, on squared distances.
+        size: (height, width) in pixels of the images that a trained network takes, unless the user chooses.
+        clusters: the number of NetVLAD's clusters in a trained network; one that is only assembled has 64.
+        places: the number of toytown's places to train on, unless the data set names one.
+        epochs: how often to go through the training data before there is a whitening.
+        learning_rate: Adam's step size in these epochs.
+        whitening: the number of dimensions of a trained network's descriptor.
+        whitened_epochs: how often to go through the training data once there is a whitening.
+        whitened_learning_rate: Adam's step size in these epochs.
+        margin: the margin of the triplet loss, on squared distances.
         sparsity: the share of all parameters that is pruned.
-        tuning_images, tuning_epochs, tuning_learning_rate: how the compressed networks are pulled back to the float
-            one, after pruning and after sharing.
+        tuning_images: the number of images that a compressed network is fine-tuned towards the float network on.
+        tuning_epochs: how often to go through them after pruning, and again after sharing.
+        tuning_learning_rate: Adam's step size in fine-tuning.
     """
 
     size: tuple[int, int] = (96, 128)

@@ -25,7 +25,7 @@ from tfplaces.version import __version__
 from tfplaces.workflows.plan import Plan
 from tfplaces.workflows.run_folder import clear, take_up
 
-# Stage, its file, and the .places file that says how much of it is pruned.
+# The file of each stage, and the .places file that says how much of it is pruned.
 FILES = {
     "float32": ("model.keras", None),
     "8bit": ("8bit.places", "8bit.places"),
@@ -33,10 +33,10 @@ FILES = {
     "tflite_float32": ("float32.tflite", None),
     "tflite_mixed_int8": ("mixed_int8.tflite", "8bit.places"),
 }
-# What the retrieval on the page is shown with, how many queries and matches of each, and how large.
+# The page shows the retrievals of this stage: so many queries, so many matches of each, in so many pixels.
 _SHOWN, _QUERIES, _MATCHES, _SIZE = "tflite_mixed_int8", 8, 5, (120, 160)
 _STATE = "run.json"
-# Everything that is written, the page first: what is removed before a run that replaces another.
+# Everything that a run writes. A run that replaces another removes it in this order before it begins.
 _OUTPUTS = (
     _STATE, "report.html", "table.md", "results.json", "mixed_int8.json", "mixed_int8.tflite", "float32.json",
     "float32.tflite", "5bit.places", "8bit.places", "model.keras",
@@ -45,7 +45,7 @@ _OUTPUTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run has made: the rows of its table, and name and value of what the reader should know of it."""
+    """The result of a run: the rows of its table, and facts that the reader should know, each a name and a value."""
 
     rows: list[Row]
     facts: list[tuple[str, str]]
@@ -62,21 +62,22 @@ def quickstart(
     overwrite: bool = False,
     plan: Plan | None = None,
 ) -> Result:
-    """Makes models, results.json, table.md and report.html in a folder; goes on where the same run has stopped.
+    """Makes models, results.json, table.md and report.html in a folder, and goes on where the same run has stopped.
 
     A data set with a training split (toytown) is trained on. Of others the network is assembled: from the backbone's
     weights and the database images. In both cases the compressed networks are fine-tuned towards the float network on
     images without labels, so that their drop tells of compression alone and not of more training.
 
     Args:
-        dataset: spec of the data set to evaluate on.
+        dataset: the spec of the data set to evaluate on.
         output: the folder.
         backbone: a key of `tfplaces.models.BACKBONES`.
         backbone_weights: none, imagenet or an `.npz` file, as `load_backbone_weights` takes them.
-        input_size: (height, width) in pixels, instead of the backbone's own, or of the plan's where it is trained.
+        input_size: (height, width) of the images in pixels; by default the plan's where a network is trained, and
+            the backbone's own where it is not.
         seed: gives everything that is random.
         overwrite: whether to replace what an earlier run has made.
-        plan: the sizes.
+        plan: the sizes of the network, its training and its compression; by default those of `Plan`.
 
     Raises:
         UserError: the data set cannot be evaluated on, or the folder holds something else.
@@ -115,27 +116,27 @@ def quickstart(
 
 
 class _Job:
-    """The folder of a run: which of its files are there, and how long each took."""
+    """The folder of a run, which knows which files are there and how long each took."""
 
     def __init__(self, output: str, state: dict[str, Any]):
         self._output, self._state = output, state
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the stages have to say, kept with the state."""
+        """Facts that the stages tell the reader of the page; they are kept with the state."""
         return self._state["facts"]
 
     @property
     def seconds(self) -> float:
-        """How long all that is there took."""
+        """The seconds that all files together took."""
         return sum(self._state["seconds"].values())
 
     def path(self, name: str) -> str:
-        """Path of a file."""
+        """The path of a file in the folder."""
         return os.path.join(self._output, name)
 
     def make(self, name: str, write: Callable[[str], object]) -> None:
-        """Calls what writes a file, unless an earlier run did; the file has to appear whole or not at all."""
+        """Calls the function that writes a file, which has to appear whole or not at all, unless the file is there."""
         if os.path.exists(self.path(name)):
             return
         started = time.monotonic()
@@ -149,7 +150,7 @@ class _Job:
 
 
 def _digest(dataset: PlaceDataset) -> str:
-    """What tells data sets of other images apart, by the names of these."""
+    """A digest of the names of all images, which is another where the data set has other images."""
     names = json.dumps([list(dataset.database.names), list(dataset.queries.names)])
     return hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -16,13 +16,13 @@ def take_up(folder: str, state_file: str, run: Mapping[str, Any], overwrite: boo
     """The state of an interrupted run that is the same as the one to be started.
 
     Args:
-        folder: of the run, which may not be there yet.
-        state_file: name of the JSON file in it that holds the state, what the run is under the key `run`.
-        run: what the run to be started is, plain JSON types.
+        folder: the folder of the run, which may not be there yet.
+        state_file: the name of the JSON file in it that holds the state, which describes the run under the key `run`.
+        run: the description of the run to be started, of plain JSON types.
         overwrite: whether to start anew, whatever the folder holds.
 
     Returns:
-        None where the run starts anew.
+        the state, or None where the run starts anew.
 
     Raises:
         UserError: the folder holds another run, or something else.
@@ -50,9 +50,10 @@ def clear(folder: str, patterns: Iterable[str], keep: Iterable[str] = ()) -> Non
     """Removes what an earlier run has made, so that a run that replaces it leaves no mixture of both when it is killed.
 
     Args:
-        folder: of the run.
-        patterns: shell globs of the files in it, in the order in which they are removed: what tells of others first.
-        keep: paths of files that stay, as the run begins with them.
+        folder: the folder of the run.
+        patterns: shell globs of the files in it, in the order in which they are removed. Files that describe others
+            come first.
+        keep: the paths of files that stay, as the run begins with them.
     """
     kept = {os.path.realpath(path) for path in keep}
     for pattern in patterns:
