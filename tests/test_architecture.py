@@ -47,6 +47,19 @@ def test_nothing_imports_in_a_circle(rooms: dict[str, set[str]]) -> None:
     list(graphlib.TopologicalSorter(rooms).static_order())  # raises CycleError, which names the circle
 
 
+def test_the_house_is_as_build_md_shows_it(rooms: dict[str, set[str]]) -> None:
+    """Every package stands in the table, and imports only what stands in its own row or below."""
+    page = (PACKAGE.parent / "BUILD.md").read_text(encoding="utf-8")
+    rows = [row.split("|")[1] for row in page.split("| package |")[1].split("\n\n")[0].splitlines()[2:]]
+    floor = {
+        name.removeprefix("tfplaces/").removesuffix(".py"): len(rows) - k
+        for k, row in enumerate(rows)
+        for name in row.replace("`", "").replace(" ", "").split(",")
+    }
+    assert rooms.keys() - {"version"} <= floor.keys()
+    assert not [f"{own} imports {other}" for own in floor for other in rooms.get(own, ()) if floor[other] > floor[own]]
+
+
 def test_nothing_imports_the_tools(rooms: dict[str, set[str]]) -> None:
     assert not [name for name, others in rooms.items() if "tools" in others]
 
