@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import io
 import logging
+import math
 import os
 import signal
 import sys
@@ -69,6 +70,7 @@ def run(
         rest = values(argv)[1:]
         if rest:
             raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value, see --help")
+        _check_finite(values)
         _expand_home(values)
         if not debug:
             _quiet_native_logs()
@@ -145,6 +147,14 @@ def _open_standard_streams() -> None:
         if getattr(sys, name) is None:
             stream = open(descriptor, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
+
+
+def _check_finite(values: flags.FlagValues) -> None:
+    """Refuses NaN and infinity, which absl takes for numbers within any bounds."""
+    for name in values:
+        value = values[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name}={value}: expected a finite number")
 
 
 def _expand_home(values: flags.FlagValues) -> None:

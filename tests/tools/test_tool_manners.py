@@ -49,6 +49,18 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
     "argument": ("evaluate", ["--model={model}", "--dataset={data}", "red"], "unexpected argument 'red'"),
     "seed": ("train", ["--dataset={data}", "--output=run", "--seed=-1"], "--seed=-1"),
     "epochs": ("train", ["--dataset={data}", "--output=run", "--epochs=x"], "--epochs=x"),
+    **{
+        f"{flag}={value}": (
+            tool, [*arguments, f"--{flag}={value}"], f"--{flag}={value}: expected a finite number",
+        )
+        for tool, arguments, names in (
+            ("train", ["--dataset={data}", "--output=run"], ("learning_rate", "margin", "sharpness")),
+            ("compress", ["--model={model}", "--output=m.places"], ("threshold", "learning_rate", "target_drop")),
+            ("convert", ["--model={model}", "--output=m.tflite", "--precision=float32"], ("max_drop",)),
+        )
+        for flag in names
+        for value in ("nan", "inf")
+    },
     "clusters": ("train", ["--dataset={data}", "--output=run", "--clusters=0"], "--clusters=0"),
     "bits": ("compress", ["--model={model}", "--output=m.places", "--bits=9"], "--bits=9"),
     "sparsity": ("compress", ["--model={model}", "--output=m.places", "--sparsity=1.5"], "--sparsity=1.5"),
