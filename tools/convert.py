@@ -17,6 +17,7 @@ from absl import flags
 from tfplaces.common.errors import UserError
 from tfplaces.lite import PRECISIONS, STATIC
 from tfplaces.lite.outputs import output_paths
+from tfplaces.report import text_table
 from tfplaces.tools import entry, flag_values
 
 # Exit code: the file was made and is not good enough.
@@ -139,9 +140,10 @@ def _print(path: str, facts: dict, layers: list) -> None:
             costs.append(f"{memory / 1e6:.1f} MB of memory above LiteRT's own")
         print(f"largest drop {facts['drop']:.2f} points of mAP; {', '.join(costs)}")
     if layers:
-        print("error of the layers' outputs, and what each adds, % of the output:")
-    for layer in layers:
-        print(f"  {layer.layer:24} {layer.operator:20} {100 * layer.error:6.2f} {100 * layer.added:6.2f}")
+        print("error of each layer's output, and what each adds to it, in % of the output:")
+        head = ["layer", "operator", "error", "added"]
+        cells = [[one.layer, one.operator, f"{100 * one.error:.2f}", f"{100 * one.added:.2f}"] for one in layers]
+        print(text_table(head, cells))
 
 
 def run(argv: list[str] | None = None) -> None:

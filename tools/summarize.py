@@ -12,6 +12,7 @@ import dataclasses
 from absl import flags
 
 from tfplaces.common.errors import UserError
+from tfplaces.report import text_table
 from tfplaces.tools import entry, flag_values
 
 
@@ -54,12 +55,12 @@ def main(args: flags.FlagValues) -> None:
     rows = summarize(model, input_size)
     parameters = sum(row.parameters for row in rows)
     multiply_adds = sum(row.multiply_adds for row in rows)
-    width = max(len(row.name) for row in rows)
-    print(f"{'layer':<{width}}  {'kind':<26} {'output':>16} {'parameters':>13} {'multiply-adds':>15}")
-    for row in rows:
-        shape = "x".join(map(str, row.output_shape))
-        print(f"{row.name:<{width}}  {row.kind:<26} {shape:>16} {row.parameters:>13,} {row.multiply_adds:>15,}")
-    print(f"{'total':<{width}}  {'':<26} {'':>16} {parameters:>13,} {multiply_adds:>15,}")
+    cells = [
+        [row.name, row.kind, "x".join(map(str, row.output_shape)), f"{row.parameters:,}", f"{row.multiply_adds:,}"]
+        for row in rows
+    ]
+    cells.append(["total", "", "", f"{parameters:,}", f"{multiply_adds:,}"])
+    print(text_table(["layer", "kind", "output", "parameters", "multiply-adds"], cells))
     print(f"float32: {4 * parameters / 1e6:.1f} MB")
     if args.json:
         layers = [dataclasses.asdict(row) for row in rows]
@@ -73,14 +74,13 @@ def _summarize_places(path: str, json: str | None) -> None:
 
     statistics = places_statistics(path)
     total, net = statistics.total, statistics.place_net
-    width = max(len(row.name) for row in [*statistics.layers, total])
-    head = f"{'layer':<{width}} {'parameters':>13} {'pruned %':>9} {'bits':>5} {'bits/param':>10} {'bytes':>12}"
-    print(f"{head} {'entropy bytes':>13} {'file %':>7}")
-    for row in [*statistics.layers, total]:
-        print(
-            f"{row.name:<{width}} {row.parameters:>13,} {row.pruned:>9.2f} {row.bits:>5.2f} "
-            f"{row.bits_per_parameter:>10.3f} {row.file_bytes:>12,} {row.entropy_bytes:>13,} {row.share:>7.2f}"
-        )
+    head = ["layer", "parameters", "pruned %", "bits", "bits/parameter", "bytes", "entropy bytes", "file %"]
+    cells = [
+        [row.name, f"{row.parameters:,}", f"{row.pruned:.2f}", f"{row.bits:.2f}", f"{row.bits_per_parameter:.3f}",
+         f"{row.file_bytes:,}", f"{row.entropy_bytes:,}", f"{row.share:.2f}"]
+        for row in [*statistics.layers, total]
+    ]  # fmt: skip
+    print(text_table(head, cells))
     whitening = f", whitening to {net['whitening']}" if net["whitening"] else ""
     height, width = net["input_size"]
     print()

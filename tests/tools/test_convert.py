@@ -37,7 +37,8 @@ def test_verified(made, photos: Path, run, here: Path) -> None:
     assert check["dataset"] == data and check["tflite"]["queries"] == 6 and check["drop"] == report["drop"] <= 50
     assert f"mAP {check['tflite']['map']:.2f}" in out and f"{len(report['kernel_errors'])} exactly as compressed" in out
     worst = report["worst_layers"][0]
-    assert worst["layer"] in out and "what each adds" in out
+    (line,) = [line.split() for line in out.splitlines() if line.startswith(f"{worst['layer']} ")]
+    assert line[-1] == f"{100 * worst['added']:.2f}" and "what each adds" in out
     assert LiteRTDescriber(here / "a.tflite", (32, 48)).descriptor_dim == 4
 
 
