@@ -65,8 +65,9 @@ class PrunedTraining(ModelTraining):
         l1: λ of all kernels, at least 0.
         l1_for: λ of some, by shell globs, see `value_for`.
 
-    Any optimizer will do but one with `use_ema`, which `compile` refuses. Under `tf.distribute` each replica keeps the
-    same zeros, and the penalty counts once.
+    Any optimizer will do but one with `use_ema`, which `compile` refuses. Pruned weights have no gradient, so that they
+    count neither when gradients are clipped by their norm nor in an optimizer's averages over a kernel. Under
+    `tf.distribute` each replica keeps the same zeros, and the penalty counts once.
 
     Raises:
         UserError: a λ is negative or no number, a glob matches nothing, or the model is not built.
@@ -98,6 +99,14 @@ class PrunedTraining(ModelTraining):
         variables = self.model.trainable_variables
         gradients = tape.gradient(scaled, [v.value for v in variables])
         survivors = [tf.not_equal(kernel.value, tf.zeros((), kernel.dtype)) for kernel in self._kernels]
+        # Of a weight that is pruned there is no gradient: it would count in the norms that clip the others.
+        alive_of = {id(kernel): alive for kernel, alive in zip(self._kernels, survivors, strict=True)}
+        gradients = [
+            tf.where(alive_of[id(v)], gradient, tf.zeros((), gradient.dtype))
+            if id(v) in alive_of and gradient is not None
+            else gradient
+            for v, gradient in zip(variables, gradients, strict=True)
+        ]
         # Or a kernel may have moved before it is asked for its zeros.
         with tf.control_dependencies(survivors):
             self.optimizer.apply(gradients, variables)
@@ -127,8 +136,8 @@ class SharedTraining(ModelTraining):
             nearest to where they are. Pruned weights stay zero. 0: assignments stay as they are.
 
     `compile` refuses, in one line, what would not train the shared weights: an optimizer with `use_ema` or
-    `weight_decay` (levels and scales are not weights), gradient accumulation with refreshing, `jit_compile=True`, and
-    `tf.distribute` with more than one replica.
+    `weight_decay` (levels and scales are not weights), gradient accumulation with refreshing, and `tf.distribute` with
+    more than one replica. With `jit_compile=True` Keras warns and does without XLA.
 
     Raises:
         UserError: refresh is below 0, the model is not built, or a kernel that is shared is not float32 or has a
@@ -166,8 +175,6 @@ class SharedTraining(ModelTraining):
                 )
             if self._refresh and getattr(optimizer, "gradient_accumulation_steps", None):
                 raise UserError("gradient_accumulation_steps do not go with refresh: leave out one of them")
-        if self.jit_compile:
-            raise UserError("shared weights are not trained by XLA: compile with jit_compile=False")
         replicas = self.distribute_strategy.num_replicas_in_sync
         if replicas > 1:
             raise UserError(

@@ -193,8 +193,8 @@ class Pruning(keras.callbacks.Callback):
     """Prunes while a model is fitted, when and as far as a schedule says; pruned weights stay zero.
 
     For anybody's `fit`. On a `PrunedTraining` the step itself keeps the zeros; on any other model this callback does
-    after every batch, at the price of a mask for each kernel. What is zero when the fit begins stays zero as well, but
-    for kernels that are all zero: a fit can be taken up again.
+    after every batch, at the price of a mask for each kernel; list it before callbacks that save after a batch. What is
+    zero when the fit begins stays zero as well, but for kernels that are all zero: a fit can be taken up again.
 
     Args:
         threshold: a schedule of thresholds, for example TF-MOT's `PolynomialDecay(0, 0.01, 0, 1000)`: called with the
@@ -256,7 +256,7 @@ class Pruning(keras.callbacks.Callback):
 
     def _taken(self) -> int:
         """Steps that the optimizer has taken; its count goes on where an interrupted fit is taken up again."""
-        return int(optimizers_of(self.model)[0].iterations)
+        return int(optimizers_of(self.model)[0].iterations.numpy())
 
     def _keep_zeros(self) -> None:
         if not self._step_keeps_zeros:

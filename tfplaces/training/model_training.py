@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfplaces.common.errors import UserError
 
@@ -20,16 +21,55 @@ class ModelTraining(keras.Model):
     Args:
         model: any Keras model that is built; its weights are trained in place.
 
+    Under `tf.distribute` the model and this are made in the scope of one strategy. `compile` refuses what Keras does
+    not fit on several replicas: gradient accumulation, and several steps per execution.
+
     Raises:
-        UserError: the model is not built.
+        UserError: the model is not built, or it was made in the scope of another strategy.
     """
 
     def __init__(self, model: keras.Model, **kwargs: Any):
         if not model.built:
             raise UserError(f"{model.name} is not built, it has no weights yet: call it on a batch of images first")
+        # As the model's, whatever the global policy is by now: Keras scales the loss where that is mixed_float16.
+        kwargs.setdefault("dtype", model.dtype_policy)
         super().__init__(**kwargs)
         self.model = model
         self.built = True
+        self._made_in = tf.distribute.get_strategy()
+        if not all(self._made_in.extended.variable_created_in_scope(v.value) for v in model.variables):
+            raise UserError(
+                f"{model.name} was not made in the tf.distribute scope that its training is made in: make both in the "
+                "same scope, or both outside"
+            )
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        self._check_scope()
+        super().compile(*args, **kwargs)
+        replicas = self._made_in.num_replicas_in_sync
+        if replicas == 1:
+            return
+        if any(getattr(optimizer, "gradient_accumulation_steps", None) for optimizer in optimizers_of(self)):
+            raise UserError(
+                f"Keras does not accumulate gradients on {replicas} replicas: compile an optimizer without "
+                "gradient_accumulation_steps"
+            )
+        if self.steps_per_execution != 1:
+            raise UserError(
+                f"Keras does not run several steps per execution on {replicas} replicas: compile with "
+                "steps_per_execution=1"
+            )
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        self._check_scope()
+        return super().fit(*args, **kwargs)
+
+    def _check_scope(self) -> None:
+        """Outside of all scopes what was made in one is fitted as if it were in it."""
+        if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not self._made_in:
+            raise UserError(
+                f"{self.model.name} and its training were made outside of this tf.distribute scope: make both in it"
+            )
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
