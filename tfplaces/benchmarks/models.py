@@ -25,10 +25,10 @@ def measure_models(
 
     Returns:
         a row for each model. It holds `model`, the path from the folder that holds all models; `input_size`; `latency`,
-        which holds the median `ms`, the `ratio` to the first model and the number of `rounds` for each number of
-        threads; `memory` in bytes, see `tfplaces.evaluation.Memory`, None on other systems than Linux; `file_bytes`;
-        and `packed_bytes`, the size that a `.tflite` has as a `.tflpack` and that a compressed file has as it is, None
-        for a `.keras`.
+        which holds for each number of `threads` the median `ms` of an image, its `ratio` to the first model's, the
+        number of images in a call, `batch`, the median `ms_per_call` and the number of `rounds`; `memory` in bytes, see
+        `tfplaces.evaluation.Memory`, None on other systems than Linux; `file_bytes`; and `packed_bytes`, the size that
+        a `.tflite` has as a `.tflpack` and that a compressed file has as it is, None for a `.keras`.
 
     Raises:
         ValueError: a model cannot be opened; known before anything that takes long.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,10 +42,12 @@ def models_text(rows: Sequence[Figures]) -> str:
             for row in rows
         ],
     )
-    return (
-        "ms: median of describing one image, of a full batch where the model's is fixed (input NxHxW);\n"
-        "x: over the first model's, median of the rounds; memory: peak above\n"
-        f"the imported runtime, process: peak of all; packed: as .tflpack or .places. MB: 10^6 bytes\n\n{table}"
+    return _explained(
+        "ms is the median time of an image; a model whose input is NxHxW describes a batch of N in one call, "
+        "and the time is shared among them. x is the time over the first model's, the median of the rounds. "
+        "Memory is the peak above that of the imported runtime, process is the peak of the whole process. "
+        "Packed is the size as .tflpack or as .places. MB are 10^6 bytes.",
+        table,
     )
 
 
@@ -64,9 +67,10 @@ def cost_text(rows: Sequence[Figures]) -> str:
             for row in rows
         ],
     )
-    return (
-        "ms: median of describing one image on one thread; x: over the same network in Keras; memory: peak above the\n"
-        f"imported runtime. MB: 10^6 bytes\n\n{table}"
+    return _explained(
+        "ms is the median time to describe one image on one thread, x is that time over the same network's in "
+        "Keras. Memory is the peak above that of the imported runtime. MB are 10^6 bytes.",
+        table,
     )
 
 
@@ -95,10 +99,11 @@ def accuracy_text(rows: Sequence[Figures]) -> str:
             for row in rows
         ],
     )
-    return (
-        "drop: points of mAP lost against the float network, in the mean and on each data set, negative is a gain;\n"
-        "interval: of the mean with 95 % confidence, by a paired bootstrap of the queries; error: the standard error\n"
-        f"over the seeds\n\n{table}"
+    return _explained(
+        "drop is how many points of mAP are lost against the float network, in the mean and on each data set; "
+        "a negative drop is a gain. interval is the 95 % interval of the mean by a paired bootstrap of the "
+        "queries, error is its standard error over the seeds.",
+        table,
     )
 
 
@@ -118,9 +123,11 @@ def whitening_text(rows: Sequence[Figures]) -> str:
             for row in rows
         ],
     )
-    return (
-        "mAP; a whitening divides by variances to the power; the first row is without one; gain: over that one,\n"
-        f"in the mean, with its 95 % interval by a paired bootstrap of the queries\n\n{table}"
+    return _explained(
+        "The columns of the data sets are mAP. A whitening divides each dimension by its variance to the "
+        "power; the first row has no whitening. gain is how much higher the mean is than in that row, "
+        "interval is the 95 % interval of the gain by a paired bootstrap of the queries.",
+        table,
     )
 
 
@@ -140,7 +147,11 @@ def network_text(rows: Sequence[Figures]) -> str:
             for row in rows
         ],
     )
-    return f"seconds of each stage; peak: GB of memory in it above the process with its model\n\n{table}"
+    return _explained(
+        "The columns of the stages are seconds. peak is how many GB of memory the stage takes above those of "
+        "the process with its model.",
+        table,
+    )
 
 
 def coders_text(rows: Sequence[Figures]) -> str:
@@ -163,9 +174,10 @@ def coders_text(rows: Sequence[Figures]) -> str:
             for row in rows
         ],
     )
-    return (
-        "size: over the zero-order entropy; x: tfplaces' speed over this coder's; M/s: million symbols a second\n\n"
-        f"{table}"
+    return _explained(
+        "size is over the zero-order entropy. M/s are million symbols a second, x is the speed of tfplaces "
+        "over this coder's.",
+        table,
     )
 
 
@@ -184,7 +196,10 @@ def small_text(rows: Sequence[Figures]) -> str:
             for row in rows
         ],
     )
-    return f"small tensors, all side information included\n\n{table}"
+    return _explained(
+        "These are small tensors, with all side information.",
+        table,
+    )
 
 
 def clustering_text(found: Figures) -> str:
@@ -213,12 +228,22 @@ def clustering_text(found: Figures) -> str:
             for name, size in sorted(found["sizes"].items(), key=lambda item: item[1])
         ],
     )
-    return (
-        f"clustering of Dense 32768 x {found['outputs']}, half of it pruned, 32 levels; a step is a batch of 16\n\n"
-        f"{steps}\n\n"
-        f"TF-MOT's distances of all weights to all centroids: {found['tfmot_distances'] / 1e9:.2f} GB here, "
-        f"{found['tfmot_distances_full'] / 1e9:.1f} GB for 32768 x 4096\n\n{sizes}"
+    layer = _explained(
+        f"A Dense layer of 32768 x {found['outputs']} weights, half of them pruned, is clustered to 32 levels. A step "
+        "is a batch of 16.",
+        steps,
     )
+    stored = _explained(
+        f"TF-MOT's distances of all weights to all centroids take {found['tfmot_distances'] / 1e9:.2f} GB here, and "
+        f"would take {found['tfmot_distances_full'] / 1e9:.1f} GB for 32768 x 4096.",
+        sizes,
+    )
+    return f"{layer}\n\n{stored}"
+
+
+def _explained(explanation: str, table: str) -> str:
+    """A table below the sentences that say what its columns mean."""
+    return f"{textwrap.fill(explanation, 110)}\n\n{table}"
 
 
 def _input(row: Figures) -> str:

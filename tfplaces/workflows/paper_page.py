@@ -65,23 +65,25 @@ def _facts(run: Mapping[str, Any]) -> list[str]:
         )
     else:
         networks = f"Networks: as given, {', '.join(run['models'])}."
-    tuning = "none, weights are only pruned and shared; the paper's networks were fine-tuned."
+    tuning = "none; weights are only pruned and shared, while the paper's networks were fine-tuned."
     if run["epochs"]:
         tuning = (
-            f"{run['epochs']} epochs after pruning and after sharing, towards the float network on the database "
-            f"images, learning rate {run['learning_rate']:g}."
+            f"{run['epochs']} epochs after pruning and as many after sharing, towards the float network on the "
+            f"database images, with a learning rate of {run['learning_rate']:g}."
         )
     return [
         f"Data sets: {', '.join(run['dataset'])}; the paper's are Oxford and Paris Buildings.",
         networks,
         f"Fine-tuning: {tuning}",
-        "Pruned by: *threshold*, the paper's, on plain magnitudes; or *share*, the paper's percentage, the smallest "
-        "first, relative to their output channel's RMS. Columns in parentheses are the paper's own.",
-        "drop: points of mAP lost against the float network; negative is a gain.",
-        "paper_mb: surviving weights × bits / 8, about as the paper counts. file_mb: the whole file, which decodes, "
-        "positions of the zeros included; of the base row the .keras file. entropy_mb: the zero-order entropy of the "
-        "weights, the least where each is coded for itself; a file below it has made use of their neighbours. MB are "
-        "10^6 bytes.",
+        "Each row is pruned in two ways: by *threshold*, the paper's, so that the weights of smaller "
+        "magnitude go; and by *share*, the paper's percentage of the weights, so that those go that are "
+        "smallest relative to the RMS of their output channel. Columns in parentheses are the paper's own.",
+        "drop is how many points of mAP are lost against the float network; a negative drop is a gain.",
+        "paper_mb is the number of surviving weights × bits / 8, which is about how the paper counts. file_mb "
+        "is the size of the whole file, from which the network can be read, so it includes where the zeros "
+        "are; in the base row it is that of the .keras file. entropy_mb is the zero-order entropy of the "
+        "weights, which is the least that coding each weight by itself can take; a smaller file makes use of "
+        "a weight's neighbours. MB are 10^6 bytes.",
     ]
 
 
