@@ -17,7 +17,7 @@ from absl import flags
 from tfplaces.common.errors import UserError
 from tfplaces.lite import PRECISIONS, STATIC
 from tfplaces.lite.outputs import output_paths
-from tfplaces.report import text_table
+from tfplaces.report.conversion import conversion_text
 from tfplaces.tools import entry, flag_values
 
 # Exit code: the file was made and is not good enough.
@@ -84,7 +84,7 @@ def main(args: flags.FlagValues) -> int | None:
         float_input=args.input_type == "float32", int8_output=args.output_type == "int8",
         descriptor_dim=args.descriptor_dim, seed=args.seed,
     )  # fmt: skip
-    _print(args.output, made.report, made.layers[:_SHOWN] if args.debug_layers else [])
+    print(conversion_text(args.output, made.report, made.layers[:_SHOWN] if args.debug_layers else []))
     if made.rejected:
         print(f"{made.path}: {made.rejected}", file=sys.stderr)
         return REJECTED
@@ -112,38 +112,6 @@ def _check_flags(args: flags.FlagValues) -> None:
         )
     if args.debug_layers and not args.verify:
         raise UserError("--debug_layers needs --verify=SPEC, images to look at the layers with")
-
-
-def _print(path: str, facts: dict, layers: list) -> None:
-    shapes = {end: "x".join(map(str, facts[end]["shape"])) for end in ("input", "output")}
-    print(f"{path}: {facts['precision']}, {shapes['input']} {facts['input']['type']} to {shapes['output']} "
-          f"{facts['output']['type']}, {facts['bytes'] / 1e6:.2f} MB")  # fmt: skip
-    names = (f"{count} {name}" if count > 1 else name for name, count in facts["operators"].items())
-    print(f"builtin operators: {', '.join(names)}")
-    kernels = facts["kernel_errors"]
-    errors = {name: error for name, error in kernels.items() if error}
-    print(f"kernels: {len(kernels) - len(errors)} of {len(kernels)} exactly as compressed")
-    for name, error in errors.items():
-        print(f"  {name} is off by {100 * error:.3g} %")
-    for check in facts.get("checks", ()):
-        cosine = check["cosine"]
-        print(f"{check['dataset']}: drop {check['drop']:.2f}, cosine {cosine['mean']:.5f}, least {cosine['min']:.5f}")
-        for name, scores in (("Keras", check["keras"]), ("TFLite", check["tflite"])):
-            recall = ", ".join(f"R@{n} {value:.2f}" for n, value in scores["recall"].items())
-            print(f"  {name:6} mAP {scores['map']:.2f}, {recall}")
-    if "checks" in facts:
-        times, memory = facts["latency_ms"], facts["memory_bytes"]
-        costs = [f"{times['1']:.1f} ms an image", f"{times['2']:.1f} ms with 2 threads"]
-        if facts["batch"] > 1:
-            costs[0] += f" ({facts['ms_per_call']['1']:.1f} ms for {facts['batch']} in one call)"
-        if memory is not None:
-            costs.append(f"{memory / 1e6:.1f} MB of memory above LiteRT's own")
-        print(f"largest drop {facts['drop']:.2f} points of mAP; {', '.join(costs)}")
-    if layers:
-        print("error of each layer's output, and what each adds to it, in % of the output:")
-        head = ["layer", "operator", "error", "added"]
-        cells = [[one.layer, one.operator, f"{100 * one.error:.2f}", f"{100 * one.added:.2f}"] for one in layers]
-        print(text_table(head, cells))
 
 
 def run(argv: list[str] | None = None) -> None:
