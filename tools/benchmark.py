@@ -7,8 +7,8 @@ tfplaces-benchmark --what=accuracy --models=model.keras --dataset=folder:a --jso
 tfplaces-benchmark --what=cost --json=cost.json   latency, memory and bytes of four networks in each precision
 tfplaces-benchmark --models=model.keras,model.tflite --threads=1,2    latency, memory and bytes of models
 
-The accuracy takes hours and the cost a quarter of an hour. Both keep what they have in JSON.work: after an interruption
-the same command goes on there. zstandard and constriction are optional: pip install "tfplaces[benchmark]".
+Measuring accuracy takes hours, cost a quarter of an hour; both keep what they have in JSON.work, where the same command
+goes on. zstandard and constriction are optional and come with pip install "tfplaces[benchmark]".
 """
 
 from __future__ import annotations
@@ -35,15 +35,14 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("what", None, sorted(MEASUREMENTS), "What to measure; it may be left out beside --models.",
                       flag_values=values)  # fmt: skip
     string("models", None, "With --what=models: the .keras, .places, .tflite and .tflpack files to measure, separated "
-           "by commas; ratios are to the first. With --what=accuracy: .keras and .places files.")  # fmt: skip
+           "by commas; ratios are to the first. With --what=accuracy: the networks to compress.")  # fmt: skip
     string("threads", "1", "With --what=models: numbers of threads to measure with, separated by commas.")
-    string("input_size", None, "With --what=models: HEIGHTxWIDTH of the images in pixels, instead of each model's own.")
-    integer("symbols", 2**27, "With --what=coding: the number of weights of each distribution. By default there are as "
-            "many as in the whitening of VGG16.", 1000)  # fmt: skip
+    string("input_size", None, "With --what=models: the images' HEIGHTxWIDTH in pixels, instead of each model's own.")
+    integer("symbols", 2**27, "With --what=coding: the number of weights of each distribution.", 1000)
     integer("outputs", 128, "With --what=coding: the number of outputs of the Dense layer of 32768 inputs that is "
             "clustered; 0 leaves this measurement out.", 0, 4096)  # fmt: skip
     string("model", None, "With --what=whitening: a .keras or .places file; a whitening that it has is left out.")
-    string("dataset", None, "With --what=accuracy and whitening: data sets to measure mAP on, separated by commas.")
+    string("dataset", None, "With --what=accuracy or whitening: data sets to measure mAP on, separated by commas.")
     string("whitening_dataset", None, "With --what=whitening: the data sets, separated by commas, whose database "
            "images it is fitted on. By default those of --dataset are taken.")  # fmt: skip
     string("dimensions", "128,256,512,1024", "With --what=whitening: numbers of dimensions, separated by commas.")
@@ -126,8 +125,8 @@ def _whitening(args: flags.FlagValues, paths: list[str], _: ExitStack) -> dict[s
     from tfplaces.benchmarks.whitening import measure_whitening
     from tfplaces.opening import load_place_net
 
-    model = load_place_net(paths[0])
-    return {"whitening": measure_whitening(model, sets, [d.database for d in fitted_on], dimensions)}
+    fitted = [dataset.database for dataset in fitted_on]
+    return {"whitening": measure_whitening(load_place_net(paths[0]), sets, fitted, dimensions)}
 
 
 # What --what names: how it is measured, the flags that only some measurements take, and those of them that it needs.

@@ -35,8 +35,8 @@ def define_flags(values: flags.FlagValues) -> None:
     string("model", None, "The .keras or .places file of tfplaces to compress.", required=True)
     string("output", None, "The .places file to write.", required=True)
     number("threshold", None, "Weights whose magnitude is smaller than this become zero.", lower_bound=0)
-    number("sparsity", None, "The share of all parameters that becomes zero, from 0 to 1; the smallest weights do "
-           "first.", lower_bound=0, upper_bound=1)  # fmt: skip
+    number("sparsity", None, "The share of all parameters that becomes zero, from 0 to 1; the smallest weights "
+           "go first.", lower_bound=0, upper_bound=1)  # fmt: skip
     choice("sparsity_scope", "global", ("global", "layer"), "What --sparsity is a share of: global means all "
            "parameters together, layer means each kernel.")  # fmt: skip
     string("layers", "*", "The layers to compress, by shell globs that commas separate; ! excludes, as in "
@@ -66,18 +66,20 @@ def define_flags(values: flags.FlagValues) -> None:
     integer(
         "refresh",
         0,
-        "Number of steps of fine-tuning after which weights are assigned to levels anew; 0 means never.",
+        "The number of steps of fine-tuning after which weights are assigned to levels anew; 0 means never.",
         lower_bound=0,
     )
-    number("learning_rate", 1e-4, "Learning rate of the Adam optimizer.", lower_bound=0)
-    number("margin", 0.1, "Margin of the triplet loss, on squared distances.", lower_bound=0)
+    number("learning_rate", 1e-4, "The learning rate of the Adam optimizer.", lower_bound=0)
+    number("margin", 0.1, "The margin of the triplet loss, on squared distances.", lower_bound=0)
     string(
         "work_dir",
         None,
-        "Folder where an interrupted run finds its state; by default OUTPUT.work. It is removed on success.",
+        "The folder where an interrupted run finds its state; by default OUTPUT.work. It is removed on success.",
     )
-    string("tensorboard", None, "Folder to write TensorBoard's event files to: loss, L1 penalty, sparsity and levels.")
-    string("json", None, "File to write the sizes to as well, by layer and in all.")
+    string(
+        "tensorboard", None, "A folder to write TensorBoard's event files to: loss, L1 penalty, sparsity and levels."
+    )
+    string("json", None, "A file to write the sizes to as well, by layer and in all.")
 
 
 def main(args: flags.FlagValues) -> None:

@@ -28,7 +28,7 @@ class TuningPlan:
             that are held out of the data set, or the data set itself.
         epochs: how often to go through the data set after pruning, and again after sharing; at least 1.
         learning_rate: the step size of Adam.
-        margin: of the triplet loss, on squared distances.
+        margin: the margin of the triplet loss, on squared distances.
     """
 
     dataset: str
