@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import zipfile
@@ -20,6 +21,8 @@ from tfplaces.common.text import printable_name
 # VGG16 with all its layers has 553 MB.
 MAX_FILE_BYTES = 2**32
 _MAX_ARRAYS = 100_000
+# numpy's own headers have 128; it evaluates at most 10 000.
+_MAX_HEADER_BYTES = 2**14
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # What damaged archives raise. RuntimeError: encrypted; NotImplementedError: a compression that there is not.
@@ -104,10 +107,7 @@ class NpzFile:
             if info.flag_bits & 1 or info.compress_type not in _METHODS:
                 raise ValueError("it is encrypted, or compressed in another way than numpy does")
             with self._archive.open(info) as file:
-                version = npy.read_magic(file)
-                if version not in _READ_HEADER:
-                    raise ValueError(f"its format is {version[0]}.{version[1]}")
-                shape, fortran, dtype = _READ_HEADER[version](file)
+                shape, fortran, dtype = _read_header(file)
                 if dtype.hasobject:
                     raise ValueError("it holds Python objects, which are not unpickled")
                 if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize > info.file_size:
@@ -117,6 +117,21 @@ class NpzFile:
             raise
         except _DAMAGES as error:
             raise UserError(f"{self._path}: {printable_name(name)} cannot be read ({_line(error)})") from None
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in the order of Fortran, and type of an array; the file is then at its values."""
+    # numpy reads a header to its end before it asks how long it is, and 1 MB of a zip inflates to 1 GB of one.
+    start = io.BytesIO(file.read(_MAX_HEADER_BYTES))
+    version = npy.read_magic(start)
+    if version not in _READ_HEADER:
+        raise ValueError(f"its format is {version[0]}.{version[1]}")
+    try:
+        header = _READ_HEADER[version](start)
+    except Exception:  # numpy evaluates it as a Python literal: tokenize, ast and dtype raise many kinds
+        raise ValueError("its header is not one of an array") from None
+    file.seek(start.tell())
+    return header
 
 
 def _line(error: BaseException) -> str:
