@@ -22,7 +22,7 @@ from tfplaces.training.checkpoint import Checkpoint
 SIZE, EPOCHS = (32, 48), 2
 RECIPES = {
     "share": Recipe(bits=4, sparsity=0.3, l1=1e-6, refresh=3),
-    "threshold": Recipe(bits=4, threshold=0.02, l1_for={"fire2*": 1e-4}, grid="none"),
+    "threshold": Recipe(bits=4, threshold=0.02, l1_for={"conv1*": 1e-4}, grid="none"),
     "ramp": Recipe(bits=4, sparsity=0.3, schedule="polynomial"),
 }
 
@@ -34,7 +34,7 @@ def town() -> PlaceDataset:
 
 def network(town: PlaceDataset) -> PlaceNet:
     keras.utils.set_random_seed(0)
-    model = PlaceNet("squeezenet", clusters=2, input_size=SIZE, cut="fire2")
+    model = PlaceNet("squeezenet", clusters=2, input_size=SIZE, cut="conv1")
     initialize_netvlad(model, [town.database], sharpness=1.0)
     return model
 
