@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
 
 from tfplaces.common.errors import UserError
+
+# Pairs of positions that are compared at once.
+_BLOCK = 2**21
 
 
 class IndexLists(Sequence[np.ndarray]):
@@ -71,25 +75,37 @@ class IndexLists(Sequence[np.ndarray]):
     ) -> IndexLists:
         """Row k has the indices whose position is near that of the row.
 
+        Values are sorted into cells as wide as the radius, so that a row is compared with those of its own and the
+        neighbouring cells alone. Rows of one position share a list. Memory grows with the lists and the input.
+
         Args:
-            row_positions: metres, float64 `[rows, d]`.
+            row_positions: metres, float64 `[rows, d]`, d from 1 to 3.
             value_positions: metres, float64 `[values, d]`.
             radius: the largest distance that is near, metres; a distance that equals it is near.
             beyond: what is this near or nearer does not count, metres; by default nothing is too near.
-        """
-        from scipy.spatial import cKDTree
 
+        Raises:
+            UserError: the radius or a position is not finite, or the radius is below 0.
+        """
         row_positions, value_positions = np.asarray(row_positions, float), np.asarray(value_positions, float)
+        if not (0 <= radius < np.inf):
+            raise UserError(f"a radius of {radius:g} metres: it must be a finite number from 0")
+        if not np.isfinite(row_positions).all() or not np.isfinite(value_positions).all():
+            raise UserError("a position is not a finite number of metres")
         if not len(row_positions) or not len(value_positions):
             return cls(np.empty(0), np.zeros(len(row_positions) + 1))
-        tree = cKDTree(value_positions)
-        lists = []
-        for position, near in zip(row_positions, tree.query_ball_point(row_positions, radius), strict=True):
-            near = np.sort(np.asarray(near, np.int64))
+        spots, rows = np.unique(row_positions, axis=0, return_inverse=True)
+        lists, nearby = [], _Cells(value_positions, radius)
+        for spot, values in nearby.pairs(spots):
+            distances = np.square(spots[spot] - value_positions[values]).sum(1)
+            near = distances <= radius**2
             if beyond is not None:
-                near = near[np.linalg.norm(value_positions[near] - position, axis=1) > beyond]
-            lists.append(near)
-        return cls(_joined(lists), _offsets([len(near) for near in lists]))
+                near &= distances > beyond**2
+            spot, values = spot[near], values[near]
+            order = np.lexsort((values, spot))
+            lists.append((spot[order], values[order]))
+        counts = np.bincount(np.concatenate([spot for spot, _ in lists]), minlength=len(spots))
+        return cls(_joined([values for _, values in lists]), _offsets(counts), rows.ravel())
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -136,9 +152,52 @@ class IndexLists(Sequence[np.ndarray]):
         return IndexLists(values[values >= 0], kept[self.offsets], self.rows)
 
 
+class _Cells:
+    """Positions sorted into square or cubic cells, to find those nearby.
+
+    Args:
+        positions: `[n, d]`, at least one.
+        radius: how far nearby is.
+    """
+
+    def __init__(self, positions: np.ndarray, radius: float):
+        dimensions = positions.shape[1]
+        self._low = positions.min(0)
+        extent = float((positions.max(0) - self._low).max())
+        # A little wider than the radius, so that rounding moves no neighbour beyond the next cell, and so wide that the
+        # number of a cell fits in 64 bits.
+        self._width = max(max(radius, 0.01) * (1 + 1e-6), extent / 2 ** min(30, 60 // dimensions))
+        cells = np.floor((positions - self._low) / self._width) + 1
+        self._high = cells.max(0) + 1
+        self._strides = np.append(np.cumprod(self._high[:0:-1] + 1)[::-1], 1).astype(np.int64)
+        keys = cells.astype(np.int64) @ self._strides
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
+
+    def pairs(self, spots: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields arrays of numbers of spots and of positions that may be near, spot by spot, a block at a time."""
+        # A spot outside is put into the empty cells around all positions.
+        cells = np.clip(np.floor((spots - self._low) / self._width) + 1, 0, self._high)
+        keys = cells.astype(np.int64) @ self._strides
+        # Cells that are neighbours in the last coordinate have consecutive numbers.
+        rows = np.array(list(itertools.product((-1, 0, 1), repeat=len(self._low) - 1)), np.int64) @ self._strides[:-1]
+        middles = keys[:, None] + rows
+        begins = np.searchsorted(self._keys, middles - 1, "left")
+        counts = np.searchsorted(self._keys, middles + 1, "right") - begins
+        sums = np.append(0, np.cumsum(counts.sum(1)))
+        first = 0
+        while first < len(spots):
+            last = max(first + 1, int(np.searchsorted(sums, sums[first] + _BLOCK, "right")) - 1)
+            count, begin = counts[first:last].ravel(), begins[first:last].ravel()
+            within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+            spot = np.repeat(np.arange(first, last), counts[first:last].sum(1))
+            yield spot, self._order[np.repeat(begin, count) + within]
+            first = last
+
+
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.empty(0, np.int64), *arrays])
 
 
-def _offsets(lengths: Sequence[int]) -> np.ndarray:
+def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
