@@ -55,7 +55,7 @@ def town() -> PlaceDataset:
 
 def network(town: PlaceDataset, whitening: int = 6) -> PlaceNet:
     keras.utils.set_random_seed(0)
-    model = PlaceNet("mobilenet_v1", clusters=4, input_size=SIZE, cut="conv_pw_5_relu")
+    model = PlaceNet("mobilenet_v1", clusters=4, input_size=SIZE, cut="conv_pw_3_relu")
     initialize_netvlad(model, [town.database], sharpness=1.0)
     return add_whitening(model, whitening, [town.database]) if whitening else model
 
@@ -115,7 +115,7 @@ def test_the_loss_is_of_descriptors_and_local_features(town: PlaceDataset) -> No
     tune = Distillation(model, town.database, epochs=1, learning_rate=0.0)
     tune._batches.start_epoch(0)
     images, (descriptors, features) = tune._batches[0]
-    assert images.dtype == np.uint8 and descriptors.shape == (16, model.descriptor_dim) and features.shape[-1] == 256
+    assert images.dtype == np.uint8 and descriptors.shape == (16, model.descriptor_dim) and features.shape[-1] == 128
 
     def losses() -> list[float]:
         outputs = tune.model.predict(images, verbose=0)
