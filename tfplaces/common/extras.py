@@ -14,9 +14,10 @@ _DEPENDENCIES = {
     "ai_edge_quantizer": ("ai-edge-quantizer", "train"),
     "constriction": ("constriction", "benchmark"),
     "flatbuffers": ("flatbuffers", "train"),
+    "h5py": ("h5py", "datasets"),
     "keras": ("TensorFlow", "train"),  # its backend here
     "matplotlib": ("matplotlib", "train"),
-    "scipy": ("SciPy", "train"),
+    "scipy": ("SciPy", "datasets"),
     "sklearn": ("scikit-learn", "train"),
     "tensorboard": ("TensorBoard", "tensorboard"),
     "tensorflow": ("TensorFlow", "train"),

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Protocol
 from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
+from tfplaces.datasets.dbstruct import DbStructFile, Pittsburgh30k, Pittsburgh250k, TokyoTimeMachine
 from tfplaces.datasets.folder import Folder
 from tfplaces.datasets.oxford_paris import OxfordBuildings, ParisBuildings
 from tfplaces.datasets.splitting import hold_out
@@ -42,9 +43,13 @@ class Kind(Protocol):
 
 
 KINDS: dict[str, type[Kind]] = {
+    "dbstruct": DbStructFile,
     "folder": Folder,
     "oxford5k": OxfordBuildings,
     "paris6k": ParisBuildings,
+    "pitts250k": Pittsburgh250k,
+    "pitts30k": Pittsburgh30k,
+    "tokyotm": TokyoTimeMachine,
     "toytown": Toytown,
 }
 
