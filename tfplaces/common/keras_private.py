@@ -44,8 +44,8 @@ def variables_of_config(config: dict[str, Any]) -> tuple[list[keras.Variable], l
     """The variables that a model is built with, none of which gets a value, so none takes memory.
 
     Args:
-        config: of the model, as in a `.keras`. What is built cannot be used: Keras forgets its variables, with the list
-            by which it would give them values later.
+        config: config of the model, as in a `.keras`. What is built cannot be used: Keras forgets its
+            variables, with the list by which it would give them values later.
 
     Returns:
         the weights of the model, and all variables that are made while it is built: those of random numbers, and of

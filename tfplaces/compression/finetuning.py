@@ -273,7 +273,7 @@ class _SharedVariable:
         return result[1:]
 
     def gradients(self, gradient: tf.Tensor) -> list[tf.Tensor]:
-        """Of levels and of log scales, from that of the kernel."""
+        """The gradients of levels and of log scales, from the gradient of the kernel."""
         gradient = tf.reshape(gradient, self._shape)
         sums = self._sums(lambda first, end: gradient[first:end])
         levels, scales = self.values()
@@ -282,7 +282,7 @@ class _SharedVariable:
         return [of_levels * (1.0 - tf.one_hot(self._before.zero, len(self._before.levels))), of_scales]
 
     def _sums(self, values) -> tf.Tensor:
-        """Of values(first row, next row) `[rows, channels, columns]` by channel and level: `[channels, levels]`."""
+        """The sums of values(first row, next row), `[rows, channels, columns]`, by channel and level."""
         count, channels = len(self._before.levels), self._shape[1]
         cells = tf.range(channels)[:, None] * count
 

@@ -76,7 +76,8 @@ def search(
         recipe: gives layers and grid.
         tune: fine-tunes each candidate.
         work_dir: keeps what was tried; a call that finds it goes on from there.
-        seed: of the weights and images that are looked at, and of the noise that sensitivities are measured with.
+        seed: seed of the choice of weights and images that are looked at, and of the noise that sensitivities are
+            measured with.
         callbacks: to fit with, for example a `Monitor`.
 
     Raises:
@@ -148,7 +149,7 @@ class _Layer:
     """A kernel's options.
 
     Attributes:
-        name: of the kernel.
+        name: name of the kernel.
         size: its number of weights.
         rates: for each of `OPTIONS` the entropy of all indices, bits.
         distortions: expected distance that the descriptors move by, 1 − cosine.
@@ -188,7 +189,7 @@ def _probes(databases: Sequence[Images], size: tuple[int, int], rng: np.random.G
 
 
 def _noise(weights: np.ndarray, kernel: Kernel, rng: np.random.Generator) -> np.ndarray:
-    """Of the energy of each output channel, a hundredth."""
+    """Noise of a hundredth of the energy of each output channel."""
     view = channel_view(weights, kernel.channel_axis)
     noise = rng.standard_normal(view.shape, np.float32)
     noise *= np.sqrt(_NOISE, dtype=np.float32) * channel_rms(view)[:, None]

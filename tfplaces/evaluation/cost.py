@@ -34,7 +34,7 @@ _BUDGET = 60.0
 
 @dataclass(frozen=True)
 class Latency:
-    """Of describing an image; of a model of a fixed batch, a full batch's time shared among its images.
+    """How long describing an image takes; a model of a fixed batch shares a full batch's time among its images.
 
     Attributes:
         ms: milliseconds an image, the median over the rounds.

@@ -48,7 +48,7 @@ class Evaluation:
     average_precisions: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON types, without the figures of single queries; the keys of `recall` are strings."""
+        """The scores as plain JSON types, without the figures of single queries; the keys of `recall` are strings."""
         figures = dataclasses.asdict(self)
         del figures["average_precisions"]
         return {**figures, "recall": {str(n): r for n, r in self.recall.items()}, "notes": list(self.notes)}

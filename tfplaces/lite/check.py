@@ -44,7 +44,7 @@ class Check:
         return self.keras.map - self.tflite.map
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON types."""
+        """The check as plain JSON types."""
         scores = {"keras": self.keras.to_json(), "tflite": self.tflite.to_json()}
         cosine = {"mean": self.cosine_mean, "min": self.cosine_min}
         return {"dataset": self.dataset, "cosine": cosine, **scores, "drop": self.drop}

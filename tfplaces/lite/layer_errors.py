@@ -41,7 +41,7 @@ class LayerError:
     added: float
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON types; an error that is not finite, as of values that are not, is None."""
+        """The errors as plain JSON types; one that is not finite is None."""
         values = dataclasses.asdict(self)
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value

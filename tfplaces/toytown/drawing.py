@@ -107,7 +107,7 @@ def surface(
 
     Args:
         kind: a key of `PATTERNS`.
-        colour: of the material.
+        colour: colour of the material.
         size: (width, height) in texture pixels.
         rng: where the piece is cut from and how it has weathered.
         weathering: how uneven the large-scale tone is.

@@ -28,7 +28,7 @@ class Family:
     """A way of building: what the houses of a street choose from; what stands twice is chosen twice as often.
 
     Attributes:
-        storey_height, width: of a storey and of a house, metres, from and to.
+        storey_height, width: least and greatest height of a storey and width of a house, in metres.
         shutters: chance that a house has them.
     """
 

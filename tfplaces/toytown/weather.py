@@ -82,8 +82,8 @@ def sky(condition: str, rng: np.random.Generator, width: int, height: int, horiz
 
     Args:
         condition: a key of `WEATHERS`.
-        rng: of this view.
-        width, height: of the picture, pixels.
+        rng: random numbers for this view.
+        width, height: size of the picture in pixels.
         horizon: the row at which the sky meets the earth.
 
     Returns:
@@ -160,8 +160,8 @@ def illuminate(
         seen: from `trace`.
         condition: a key of `WEATHERS`.
         lamps: (x, y, z) of the street lamps, metres.
-        lamp_colour: of their light.
-        rng: of this view.
+        lamp_colour: colour of their light.
+        rng: random numbers for this view.
 
     Returns:
         float32 `[height, width, 3]`, 0 to 255, not clipped.
@@ -219,7 +219,7 @@ def wet_ground(pixels: np.ndarray, seen: Ground, camera: Camera, wet: float, rng
         seen: from `trace`.
         camera: the same as for `trace`.
         wet: how much of the light is mirrored, 0 to 1.
-        rng: of this view.
+        rng: random numbers for this view.
 
     Returns:
         float32 `[height, width, 3]`.
