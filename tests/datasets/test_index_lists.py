@@ -68,3 +68,11 @@ def test_what_is_no_distance_is_refused() -> None:
             IndexLists.within(points, points, radius)
     with pytest.raises(UserError, match="finite"):
         IndexLists.within(points, points * np.nan, 1)
+
+
+def test_keep() -> None:
+    """Rows that share a list may keep different parts of it."""
+    lists = IndexLists(np.array([0, 2, 5, 1]), np.array([0, 3, 4, 4]), np.array([1, 0, 2, 0]))
+    kept = lists.keep(lambda row, value: (value + row) % 2 == 1)
+    assert [row.tolist() for row in kept] == [[1], [0, 2], [], [0, 2]]
+    assert [row.tolist() for row in lists.keep(lambda row, value: row == value + 1)] == [[], [0], [], [2]]

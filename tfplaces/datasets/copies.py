@@ -31,6 +31,14 @@ def queries_in_database(queries: ImageFiles, database: ImageFiles) -> int:
     return found
 
 
+def note_of_copies(queries: ImageFiles, database: ImageFiles) -> tuple[str, ...]:
+    """A sentence for the notes of a data set about queries that are in the database too; nothing if there are none."""
+    found = queries_in_database(queries, database)
+    if not found:
+        return ()
+    return (f"{found} of {len(queries)} queries are in the database too, byte by byte: finding those shows nothing",)
+
+
 def _digest(path: str, most: int | None, known: dict[tuple[str, int | None], bytes]) -> bytes:
     """The SHA-256 of a file, or of its first bytes."""
     if (path, most) not in known:

@@ -22,7 +22,7 @@ from tfplaces.common.errors import UserError
 from tfplaces.common.strict_json import read_json
 from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
-from tfplaces.datasets.copies import queries_in_database
+from tfplaces.datasets.copies import note_of_copies
 from tfplaces.datasets.discovery import find_images, resolve_names
 from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.images import EXTENSIONS, ImageFiles
@@ -123,7 +123,7 @@ class Folder:
                 )
             positives.append(np.unique(np.asarray(row, np.int64)))
         truth = GroundTruth(IndexLists.of(positives))
-        return PlaceDataset(self._name, database, queries, truth, notes=_copies(queries, database))
+        return PlaceDataset(self._name, database, queries, truth, notes=note_of_copies(queries, database))
 
     def _labels(self) -> PlaceDataset:
         file = os.path.join(self.path, "labels.json")
@@ -153,17 +153,10 @@ class Folder:
         # The queries' places are numbered in the order of the queries.
         truth = GroundTruth.of_labels(np.arange(len(queries)), np.asarray(places, np.int64))
         files = ImageFiles(root, database), ImageFiles(root, queries)
-        return PlaceDataset(self._name, *files, truth, notes=(*notes, *_copies(files[1], files[0])))
+        return PlaceDataset(self._name, *files, truth, notes=(*notes, *note_of_copies(files[1], files[0])))
 
 
 def _names(shown: str, names: list[Any]) -> list[str]:
     if not all(isinstance(name, str) for name in names):
         raise UserError(f"{shown}: a file name is not a string")
     return names
-
-
-def _copies(queries: ImageFiles, database: ImageFiles) -> tuple[str, ...]:
-    found = queries_in_database(queries, database)
-    if not found:
-        return ()
-    return (f"{found} of {len(queries)} queries are in the database too, byte by byte: finding those shows nothing",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -128,6 +128,20 @@ class IndexLists(Sequence[np.ndarray]):
     def take(self, rows: Sequence[int] | np.ndarray) -> IndexLists:
         """Some rows, in the order given; the lists themselves are not copied."""
         return IndexLists(self.values, self.offsets, self.rows[np.asarray(rows, np.int64)])
+
+    def keep(self, wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> IndexLists:
+        """The same rows with some of their indices.
+
+        Args:
+            wanted: is given the number of the row and the index of each entry, int64 `[total]` both, and gives a truth
+                value for each, bool `[total]`.
+        """
+        lengths = self.lengths
+        row = np.repeat(np.arange(len(self)), lengths)
+        begins = self.offsets[self.rows] - (np.cumsum(lengths) - lengths)
+        values = self.values[np.repeat(begins, lengths) + np.arange(len(row))]
+        kept = wanted(row, values)
+        return IndexLists(values[kept], _offsets(np.bincount(row[kept], minlength=len(self))))
 
     def counts(self, chosen: np.ndarray) -> np.ndarray:
         """How many indices of each row are chosen.

@@ -98,7 +98,7 @@ def utm_to_metres(eastings: np.ndarray, northings: np.ndarray, zones: np.ndarray
         raise UserError(
             f"the positions are of several UTM zones, and easting {east:g}, northing {north:g} is in none of them"
         )
-    return to_earth_centred(*from_utm(*positions.T, zones, southern))
+    return to_earth_centred(*from_utm(positions[:, 0], positions[:, 1], zones, southern))
 
 
 def utm_zones(latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:

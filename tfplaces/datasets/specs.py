@@ -27,10 +27,15 @@ from tfplaces.datasets.folder import Folder
 from tfplaces.datasets.oxford_paris import OxfordBuildings, ParisBuildings
 from tfplaces.datasets.splitting import hold_out
 from tfplaces.datasets.toytown import Toytown
+from tfplaces.datasets.utm_names import UtmNames
 
 
 class Kind(Protocol):
-    """A kind of data set: a dataclass of its options."""
+    """A kind of data set: a dataclass of its options.
+
+    One that has an option `split`, but whose data may come without splits, has a property `splits`: the names of those
+    that there are.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -51,6 +56,7 @@ KINDS: dict[str, type[Kind]] = {
     "pitts30k": Pittsburgh30k,
     "tokyotm": TokyoTimeMachine,
     "toytown": Toytown,
+    "utm": UtmNames,
 }
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -69,11 +75,9 @@ def load_dataset(spec: str, split: str | None = None) -> PlaceDataset:
         UserError: the spec does not name a data set, or what it names is not there.
     """
     kind, options = _parse(spec)
-    if split is not None and "split" in _fields(kind):
-        options.setdefault("split", split)
-    types_of = typing.get_type_hints(KINDS[kind])
-    arguments = {key: _value(spec, key, text, types_of[key]) for key, text in options.items()}
-    dataset = dataclasses.replace(KINDS[kind](**arguments).open(), spec=spec)
+    if split is not None and _open_splits(spec, kind, options):
+        options["split"] = split
+    dataset = dataclasses.replace(_make(spec, kind, options).open(), spec=spec)
     for note in dataset.notes:
         warnings.warn(f"{printable_name(spec)}: {note}", DataWarning, stacklevel=2)
     return dataset
@@ -116,9 +120,20 @@ def training_sets(spec: str, val_spec: str | None = None) -> tuple[PlaceDataset,
 
 
 def has_splits(spec: str) -> bool:
-    """Whether the kind of data set has splits and the spec leaves open which."""
-    kind, options = _parse(spec)
-    return "split" in _fields(kind) and "split" not in options
+    """Whether the data set has splits to train on and to validate on, and the spec leaves open which is meant."""
+    return {"train", "val"} <= set(_open_splits(spec, *_parse(spec)))
+
+
+def _open_splits(spec: str, kind: str, options: dict[str, str]) -> tuple[str, ...]:
+    """The splits of a data set; none where the spec names one."""
+    if "split" not in _fields(kind) or "split" in options:
+        return ()
+    return getattr(_make(spec, kind, options), "splits", ("train", "val", "test"))
+
+
+def _make(spec: str, kind: str, options: dict[str, str]) -> Kind:
+    types_of = typing.get_type_hints(KINDS[kind])
+    return KINDS[kind](**{key: _value(spec, key, text, types_of[key]) for key, text in options.items()})
 
 
 def _fields(kind: str) -> list[str]:
