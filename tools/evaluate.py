@@ -1,34 +1,48 @@
-"""Scores a model on a data set by mean average precision and by recall at 1, 5 and 10.
+"""Scores a model on a data set: mean average precision by the set's own protocol, and recall at 1, 5, 10, 20 and 100.
+
+Each figure has its 95 % interval, by a bootstrap over the queries, or over sequences where the data set has them:
 
 tfplaces-evaluate --model=model.tflite --dataset=folder:photos --json=scores.json
+
+The figures of each query as a csv, with the first match and the metres to it; and how much another model differs:
+
+tfplaces-evaluate --model=small.tflite --dataset=folder:photos --per_query=queries.csv --compare=model.keras
 """
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from tfplaces.tools import entry, flag_values
 
+if TYPE_CHECKING:
+    from tfplaces.evaluation import Evaluation
+
+ENDINGS = (".keras", ".places", ".tflite", ".tflpack")
+
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "model", None, "The .keras, .places, .tflite or .tflpack file to score.", required=True, flag_values=values
-    )
-    flags.DEFINE_string(
-        "dataset", None, "The data set, written KIND[:PATH][?key=value].", required=True, flag_values=values
-    )
-    flags.DEFINE_string("json", None, "A file to write the scores to as well.", flag_values=values)
-    flags.DEFINE_string(
-        "input_size", None, "The images' size, HEIGHTxWIDTH in pixels, instead of the model's.", flag_values=values
-    )
+    def string(name: str, text: str, required: bool = False) -> None:
+        flags.DEFINE_string(name, None, text, required=required, flag_values=values)
+
+    string("model", "The .keras, .places, .tflite or .tflpack file to score.", required=True)
+    string("dataset", "The data set, written KIND[:PATH][?key=value].", required=True)
+    string("json", "A file to write the scores to as well.")
+    string("per_query", "A .csv file to write the figures of each query to.")
+    string("compare", "Another model, to say by how much --model differs from it and whether that is more than chance.")
+    string("input_size", "The images' size, HEIGHTxWIDTH in pixels, instead of the model's.")
 
 
 def main(args: flags.FlagValues) -> None:
-    if args.json:
-        entry.check_output(args.json, args.overwrite)
-    entry.check_model(args.model, ".keras", ".places", ".tflite", ".tflpack")
+    for path in (args.json, args.per_query):
+        if path:
+            entry.check_output(path, args.overwrite)
+    models = [args.model, *([args.compare] if args.compare else [])]
+    for path in models:
+        entry.check_model(path, *ENDINGS)
     input_size = flag_values.size(args.input_size)
 
     from tfplaces.common.files import write_json
@@ -36,27 +50,81 @@ def main(args: flags.FlagValues) -> None:
 
     dataset = load_dataset(args.dataset)
 
-    from tfplaces.evaluation import evaluate
+    from tfplaces.evaluation import evaluate, write_query_table
     from tfplaces.opening import load_describer, try_model
 
-    try_model(args.model, input_size)
+    for path in models:
+        try_model(path, input_size)
     describer = load_describer(args.model, input_size)
     result = evaluate(describer, dataset)
     model_bytes = os.path.getsize(args.model)
     scores = {**result.to_json(), "descriptor_dim": describer.descriptor_dim, "model_bytes": model_bytes}
+    intervals = result.intervals(args.seed)
+    over = "queries" if result.sequences is None else "sequences"
+    scores["intervals"] = intervals and {"level": 0.95, "over": over, "figures": intervals}
     rows = [
-        ("mAP", f"{result.map:.2f} ({result.protocol})"),
-        *((f"recall@{n}", f"{recall:.2f}") for n, recall in result.recall.items()),
+        *_figure_rows(result, intervals),
         ("queries", f"{result.queries} (and {result.skipped_queries} without positives, left out)"),
         ("database", f"{result.database}"),
         ("descriptor", f"{describer.descriptor_dim}-D at {'x'.join(map(str, describer.input_size))}"),
         ("model", f"{model_bytes / 1e6:.2f} MB"),
+        ("intervals", f"95 %, by a bootstrap over {over}" if intervals else f"none: there is one of the {over} only"),
+        *(("note", note) for note in result.notes),
     ]
-    rows += [("note", note) for note in result.notes]
-    for name, value in rows:
-        print(f"{name:<12}{value}")
+    print("\n".join(f"{name:<12}{value}" for name, value in rows))
+    for by, parts in result.parts.items():
+        print(f"\n{_parts_text(by, parts)}")
+    if args.compare:
+        differences = result.differences(evaluate(load_describer(args.compare, input_size), dataset), args.seed)
+        print(f"\n{_differences_text(args.model, args.compare, differences)}")
+        scores["compared"] = {
+            "with": args.compare,
+            "differences": {name: {"points": d, "interval": i} for name, (d, i) in differences.items()},
+        }
+    if args.per_query:
+        write_query_table(args.per_query, dataset, result.of_queries)
     if args.json:
         write_json(args.json, scores)
+
+
+def _figure_rows(result: Evaluation, intervals: dict[str, tuple[float, float]] | None) -> list[tuple[str, str]]:
+    rows = []
+    for name, values in result.of_queries.figures.items():
+        bounds = "" if intervals is None else f" [{intervals[name][0]:.2f}, {intervals[name][1]:.2f}]"
+        protocol = f" ({result.protocol})" if name == "mAP" else ""
+        rows.append((name, f"{values.mean():.2f}{protocol}{bounds}"))
+    return rows
+
+
+def _parts_text(by: str, parts: dict[str, dict[str, float]]) -> str:
+    from tfplaces.report import text_table
+
+    names = list(next(iter(parts.values())))
+    return text_table(
+        [by, *names],
+        [
+            [label, str(part["queries"]), *(f"{part[name]:.2f}" for name in names if name != "queries")]
+            for label, part in parts.items()
+        ],
+    )
+
+
+def _differences_text(model: str, other: str, differences: dict[str, tuple[float, Any]]) -> str:
+    from tfplaces.report import text_table
+
+    def verdict(interval: tuple[float, float] | None) -> str:
+        if interval is None:
+            return "unknown"
+        return "yes" if interval[0] > 0 or interval[1] < 0 else "no"
+
+    table = text_table(
+        ["figure", "difference", "95 % interval", "more than chance"],
+        [
+            [name, f"{d:+.2f}", "" if i is None else f"{i[0]:+.2f} to {i[1]:+.2f}", verdict(i)]
+            for name, (d, i) in differences.items()
+        ],
+    )
+    return f"{model} less {other}, in points, by a paired bootstrap:\n\n{table}"
 
 
 def run(argv: list[str] | None = None) -> None:

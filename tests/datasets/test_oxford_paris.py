@@ -204,7 +204,7 @@ def test_scores_are_those_of_compute_ap_and_of_a_list_without_junk(
     result = score(dataset, similarity, np.eye(12, dtype=np.float32))
     assert result.map == pytest.approx(100 * compute_ap(positive, junk, order))
     shown = [k for k in order if k not in junk and k != own]
-    assert result.recall == {n: 100.0 * any(k in positive for k in shown[:n]) for n in (1, 5, 10)}
+    assert result.recall == {n: 100.0 * any(k in positive for k in shown[:n]) for n in (1, 5, 10, 20, 100)}
 
 
 def test_worked_value(oxford: Path) -> None:
@@ -217,7 +217,7 @@ def test_worked_value(oxford: Path) -> None:
     # Positives at ranks 0, 2 and 3 of the list without junk.
     first = ((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2 + (2 / 3 + 3 / 4) / 2) / 3
     assert result.map == pytest.approx(100 * (first + 1) / 2)
-    assert result.recall == {1: 50, 5: 100, 10: 100}
+    assert result.recall == {1: 50, 5: 100, 10: 100, 20: 100, 100: 100}
     assert (result.queries, result.database, result.skipped_queries) == (2, 8, 0)
 
 

@@ -21,7 +21,7 @@ def walk(relevant: list[bool], protocol: str) -> float:
         oxford += (recall_now - old_recall) * (old_precision + precision) / 2
         old_recall, old_precision = recall_now, precision
         plain += [precision] * hit
-    return oxford if protocol == "oxford" else sum(plain) / len(plain)
+    return oxford if protocol in ("oxford", "revisited") else sum(plain) / len(plain)
 
 
 def in_groups(scores: list[float], kinds: list[str]) -> Groups:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfplaces.evaluation.bootstrap import drop_interval, mean_drop_interval
+from tfplaces.evaluation.bootstrap import drop_interval, mean_drop_interval, mean_intervals
 
 
 def test_like_the_normal_approximation_on_many_queries() -> None:
@@ -57,3 +57,39 @@ def test_the_mean_of_several_data_sets() -> None:
     assert mean_drop_interval(bases[:1], others[:1]) == drop_interval(bases[0], others[0])
     with pytest.raises(ValueError, match="not of the same queries"):
         mean_drop_interval(bases, others[::-1])
+
+
+def test_intervals_of_means_are_like_the_normal_approximation() -> None:
+    """Two figures of 2000 queries: mean ± 1.96 standard errors of each."""
+    values = np.random.default_rng(0).normal([50, 10], [20, 5], (2000, 2))
+    found = mean_intervals(values)
+    error = np.std(values, axis=0, ddof=1) / np.sqrt(2000)
+    np.testing.assert_allclose(found, (values.mean(0) + np.array([[-1.96], [1.96]]) * error).T, atol=0.06)
+
+
+def test_frames_of_a_drive_tell_no_more_than_the_drive() -> None:
+    """Each of 100 drives is found as a whole or not at all: 30 frames of each are as good as one."""
+    rng = np.random.default_rng(0)
+    drives = rng.choice([0.0, 100.0], 100)
+    labels = np.repeat(np.array([f"drive {i}" for i in range(100)]), 30)
+    frames = np.repeat(drives, 30)[:, None]
+    order = rng.permutation(3000)
+    (low, high), (one_low, one_high) = (
+        mean_intervals(frames[order], labels[order])[0],
+        mean_intervals(drives[:, None])[0],
+    )
+    assert (low, high) == pytest.approx((one_low, one_high), abs=1.5) and high - low == pytest.approx(2 * 9.8, abs=1.5)
+    careless_low, careless_high = mean_intervals(frames)[0]
+    assert (high - low) / (careless_high - careless_low) == pytest.approx(np.sqrt(30), rel=0.1)
+
+
+def test_drives_of_different_lengths_count_by_their_queries() -> None:
+    """A drive of 9 queries at 0 and one of a single query at 100: half of the draws have both, and a mean of 10."""
+    found = mean_intervals(np.array([[0.0]] * 9 + [[100.0]]), np.array([0] * 9 + [1]), level=0.4)
+    assert found.tolist() == [[10, 10]]
+
+
+@pytest.mark.parametrize("values", [np.zeros((0, 2)), np.zeros((1, 2))])
+def test_one_query_has_no_interval(values: np.ndarray) -> None:
+    assert mean_intervals(values) is None
+    assert mean_intervals(np.zeros((3, 2)), np.array(["a", "a", "a"])) is None

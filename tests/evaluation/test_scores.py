@@ -57,12 +57,15 @@ QUERIES = [[0.8, 0.5, 0.1, 0.3], [0.3, 0.7, 0.6, 0.1], [0, 0, 0, 1]]
 UNIT_QUERIES = [list(q / np.linalg.norm(q)) for q in np.array(QUERIES)]
 
 
+PERFECT = {1: 100, 5: 100, 10: 100, 20: 100, 100: 100}
+
+
 @pytest.mark.parametrize("protocol", ["plain", "oxford"])
 def test_perfect(protocol: str) -> None:
     """Each query has the descriptor of its only positive."""
     result = evaluate(describer(np.eye(50), np.eye(50)), data_set(50, [[i] for i in range(50)], protocol))
     assert result.map == 100
-    assert result.recall == {1: 100, 5: 100, 10: 100}
+    assert result.recall == PERFECT
     assert (result.queries, result.database, result.skipped_queries) == (50, 50, 0)
     assert result.protocol == protocol
 
@@ -80,7 +83,7 @@ def test_worked_value(protocol: str, expected: float) -> None:
     """Positives 0 and 3 of the first query are ranked 0 and 2, positive 2 of the second 1; the third has none."""
     result = evaluate(describer(np.eye(4), QUERIES), data_set(4, [[0, 3], [2], []], protocol))
     assert result.map == pytest.approx(expected)
-    assert result.recall == {1: 50, 5: 100, 10: 100}
+    assert result.recall == {**PERFECT, 1: 50}
     assert (result.queries, result.database, result.skipped_queries) == (2, 4, 1)
 
 
@@ -88,7 +91,7 @@ def test_recall_at_n() -> None:
     """The only positive of query i is ranked i, of twelve: the last database images are the least similar."""
     queries = np.tile(np.linspace(1, 0.1, 12), (12, 1))
     result = evaluate(describer(np.eye(12), queries), data_set(12, [[i] for i in range(12)]))
-    assert result.recall == pytest.approx({1: 100 / 12, 5: 500 / 12, 10: 1000 / 12})
+    assert result.recall == pytest.approx({**PERFECT, 1: 100 / 12, 5: 500 / 12, 10: 1000 / 12})
 
 
 def test_score_is_evaluate_without_describing() -> None:
@@ -102,12 +105,15 @@ def test_to_json() -> None:
     read = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert read == {
         "map": 75,
-        "recall": {"1": 50, "5": 100, "10": 100},
+        "recall": {"1": 50, "5": 100, "10": 100, "20": 100, "100": 100},
+        "map_at": {},
+        "precision_at": {},
         "protocol": "plain",
         "queries": 2,
         "database": 4,
         "skipped_queries": 1,
         "notes": [],
+        "parts": {},
     }
 
 
@@ -162,7 +168,7 @@ def test_equal_images_share_their_ranks() -> None:
     for positive in range(3):
         result = score(data_set(4, [[positive]]), database[:1], database)
         assert result.map == pytest.approx(100 * 11 / 18)
-        assert result.recall == pytest.approx({1: 100 / 3, 5: 100, 10: 100})
+        assert result.recall == pytest.approx({**PERFECT, 1: 100 / 3})
 
 
 def test_junk_and_own_images_are_taken_out_of_ties() -> None:
@@ -177,7 +183,7 @@ def test_junk_and_own_images_are_taken_out_of_ties() -> None:
     result = score(dataset, database[:1], database)
     pairs = list(itertools.combinations(range(4), 2))
     assert result.map == pytest.approx(100 * np.mean([(1 / (a + 1) + 2 / (b + 1)) / 2 for a, b in pairs]))
-    assert result.recall == pytest.approx({1: 100 / 3, 5: 100, 10: 100})
+    assert result.recall == pytest.approx({**PERFECT, 1: 100 / 3})
 
 
 def test_images_of_one_group_count_once() -> None:
@@ -192,7 +198,7 @@ def test_images_of_one_group_count_once() -> None:
             database_groups=np.array([7, 7, 7, 2, 2]),
         )
         result = score(dataclasses.replace(data_set(5, [[3, 4]]), truth=truth), database[:1], database)
-        assert result.map == pytest.approx(50) and result.recall == {1: 0, 5: 100, 10: 100}
+        assert result.map == pytest.approx(50) and result.recall == {**PERFECT, 1: 0}
 
 
 @pytest.mark.parametrize(("queries", "database"), [(2, 4), (3, 5)])

@@ -17,7 +17,7 @@ from tfplaces.compression import load_compressed
 
 KEYS = {
     "map", "protocol", "recall", "queries", "database", "skipped_queries", "descriptor_dim", "model_bytes",
-    "notes",
+    "notes", "map_at", "precision_at", "parts", "intervals",
 }  # fmt: skip
 
 
@@ -28,12 +28,14 @@ def test_the_chain(made, photos: Path, run, here: Path) -> None:
         code, out, err = run("evaluate", f"--model={model}", f"--dataset=folder:{photos}", f"--json={kind}.json")
         assert code == 0, err
         scores[kind] = json.loads((here / f"{kind}.json").read_text())
-        assert set(scores[kind]) == KEYS and set(scores[kind]["recall"]) == {"1", "5", "10"}
-        figures = {k: v for k, v in scores[kind].items() if k not in ("map", "recall")}
+        assert set(scores[kind]) == KEYS and set(scores[kind]["recall"]) == {"1", "5", "10", "20", "100"}
+        figures = {k: v for k, v in scores[kind].items() if k not in ("map", "recall", "intervals")}
         assert figures == {
             "protocol": "plain", "queries": 6, "database": 12, "skipped_queries": 0, "descriptor_dim": 6,
-            "model_bytes": model.stat().st_size, "notes": [],
+            "model_bytes": model.stat().st_size, "notes": [], "map_at": {}, "precision_at": {}, "parts": {},
         }  # fmt: skip
+        low, high = scores[kind]["intervals"]["figures"]["mAP"]
+        assert scores[kind]["intervals"]["over"] == "queries" and 0 <= low <= scores[kind]["map"] <= high <= 100
         assert f"{scores[kind]['map']:.2f}" in out and "6-D at 48x64" in out
         # Photos of a place differ by noise only: even random features find them.
         assert scores[kind]["recall"]["1"] >= 80 and 75 <= scores[kind]["map"] <= 100
@@ -41,6 +43,22 @@ def test_the_chain(made, photos: Path, run, here: Path) -> None:
     assert scores["keras"]["model_bytes"] > 3 * scores["places"]["model_bytes"]
     assert {**scores["tflpack"], "model_bytes": 0} == {**scores["tflite"], "model_bytes": 0}
     assert {p.name for p in here.iterdir()} == {"keras.json", "places.json", "tflite.json", "tflpack.json"}
+
+
+def test_queries_one_by_one_and_two_models_side_by_side(made, photos: Path, run, here: Path) -> None:
+    code, out, err = run("evaluate", f"--model={made.tflite}", f"--dataset=folder:{photos}", "--json=s.json",
+                         "--per_query=q.csv", f"--compare={made.tflpack}")  # fmt: skip
+    assert code == 0, err
+    rows = (here / "q.csv").read_text().splitlines()
+    assert rows[0].startswith("query,first_correct_rank,average_precision,top_match,") and len(rows) == 7
+    assert rows[1].startswith("place0/0.png,1,100.0000,place0/")
+    # A file and the same file packed: no difference, and no more than chance.
+    compared = json.loads((here / "s.json").read_text())["compared"]
+    assert compared["with"] == str(made.tflpack)
+    assert compared["differences"]["mAP"] == {"points": 0, "interval": [0, 0]}
+    assert "more than chance" in out and "yes" not in out
+    code, out, err = run("evaluate", f"--model={made.tflite}", f"--dataset=folder:{photos}", "--per_query=q.csv")
+    assert code == 2 and "q.csv: exists already" in err
 
 
 def test_packing(made, run, here: Path) -> None:

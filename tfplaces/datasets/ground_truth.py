@@ -19,6 +19,9 @@ _PER_QUERY = (
     "own_images",
     "query_positions",
     "query_times",
+    "query_conditions",
+    "query_cities",
+    "query_sequences",
 )
 _PER_DATABASE_IMAGE = ("database_labels", "database_groups", "database_positions", "database_times")
 
@@ -53,6 +56,11 @@ class GroundTruth:
         radius: up to what distance two positions show one place, metres; with positions.
         query_times: when each query was taken, `[queries]`: any numbers or dates that compare, such as years.
         database_times: the same of each database image, `[database]`.
+        query_conditions: in what light or weather each query was taken, such as "night", strings `[queries]`; figures
+            are given for each condition too.
+        query_cities: the city of each query, strings `[queries]`; figures are given for each city too.
+        query_sequences: the drive or walk that each query is a frame of, any labels `[queries]`. The frames of one are
+            not independent, so intervals are over sequences.
 
     Raises:
         UserError: attributes are not of one length, or positions are not finite or come without a radius.
@@ -70,6 +78,9 @@ class GroundTruth:
     radius: float | None = None
     query_times: np.ndarray | None = None
     database_times: np.ndarray | None = None
+    query_conditions: np.ndarray | None = None
+    query_cities: np.ndarray | None = None
+    query_sequences: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in _PER_QUERY:

@@ -1,8 +1,9 @@
 """How good a model is, and what it costs: search, average precision and recall, latency and memory."""
 
 from tfplaces.evaluation.average_precision import PROTOCOLS
-from tfplaces.evaluation.bootstrap import drop_interval, mean_drop_interval
+from tfplaces.evaluation.bootstrap import drop_interval, mean_drop_interval, mean_intervals
 from tfplaces.evaluation.cost import Latency, Memory, measure_latency, measure_memory
+from tfplaces.evaluation.query_scores import QueryScores, write_query_table
 from tfplaces.evaluation.scores import Evaluation, check_positives, evaluate, score
 from tfplaces.evaluation.search import rank, similarities
 
@@ -11,13 +12,16 @@ __all__ = [
     "Evaluation",
     "Latency",
     "Memory",
+    "QueryScores",
     "check_positives",
     "drop_interval",
     "evaluate",
     "mean_drop_interval",
+    "mean_intervals",
     "measure_latency",
     "measure_memory",
     "rank",
     "score",
     "similarities",
+    "write_query_table",
 ]

@@ -72,14 +72,35 @@ def oxford_precision(hits: np.ndarray, rank: np.ndarray) -> np.ndarray:
     return (np.where(rank == 0, 1.0, hits / np.maximum(rank, 1)) + (hits + 1) / (rank + 1)) / 2
 
 
-# A data set names its rule by one of these. Each is linear in `hits`, on which the sharing of ties relies.
-PROTOCOLS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "plain": plain_precision,
-    "oxford": oxford_precision,
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The figures of a data set beside recall.
+
+    Attributes:
+        precision: the precision at a positive, from the number of positives ranked before it and its 0-based rank. It
+            is linear in the former, on which the sharing of ties relies.
+        map_at: the numbers N of which mAP@N is given, see `average_precision`.
+        precision_at: the numbers k of which mP@k is given, see `precision_at`.
+    """
+
+    precision: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    map_at: tuple[int, ...] = ()
+    precision_at: tuple[int, ...] = ()
+
+
+# A data set names its protocol by one of these.
+PROTOCOLS: dict[str, Protocol] = {
+    "plain": Protocol(plain_precision),
+    # Oxford and Paris Buildings: compute_ap.cpp.
+    "oxford": Protocol(oxford_precision),
+    # Revisited Oxford and Paris: compute_map of its evaluate.py.
+    "revisited": Protocol(oxford_precision, precision_at=(1, 5, 10)),
+    # Mapillary Street-Level Sequences: evaluate.py of mapillary_sls.
+    "msls": Protocol(plain_precision, map_at=(1, 5, 10, 20)),
 }
 
 
-def average_precision(groups: Groups, protocol: str) -> float:
+def average_precision(groups: Groups, protocol: str, n: int | None = None) -> float:
     """Average precision of a query, 0 to 1; its expectation over the order of images of equal score.
 
     In a group of n images, r of them positive, a position holds a positive with probability r / n, and of the
@@ -89,15 +110,55 @@ def average_precision(groups: Groups, protocol: str) -> float:
     Args:
         groups: group of each of the query's positives.
         protocol: a key of `PROTOCOLS`.
+        n: only the n best are looked at, and the sum over the positives among them is divided by the number of
+            positives or by n, whichever is less; all by default. Positives at ranks 0 and 2 of three give AP@2 of
+            (1/1) / 2 = 0.5.
     """
-    n, r = groups.size, groups.positives
-    hits = np.cumsum(r) - r
+    size, positives = groups.size, groups.positives
+    hits = np.cumsum(positives) - positives
     # One entry for every position in every group; `place` is its number in the group.
-    which = np.repeat(np.arange(len(n)), n)
-    place = np.arange(len(which)) - np.repeat(np.cumsum(n) - n, n)
-    share = (r - 1) / np.maximum(n - 1, 1)
-    precision = PROTOCOLS[protocol](hits[which] + share[which] * place, groups.before[which] + place)
-    return float(np.sum((r / n)[which] * precision) / np.sum(r))
+    which = np.repeat(np.arange(len(size)), size)
+    place = np.arange(len(which)) - np.repeat(np.cumsum(size) - size, size)
+    share = (positives - 1) / np.maximum(size - 1, 1)
+    rank = groups.before[which] + place
+    precision = PROTOCOLS[protocol].precision(hits[which] + share[which] * place, rank)
+    count = int(np.sum(positives))
+    if n is not None:
+        precision, count = precision * (rank < n), min(n, count)
+    return float(np.sum((positives / size)[which] * precision) / count)
+
+
+def precision_at(groups: Groups, k: int) -> float:
+    """The share of positives among the k best; or, where the last positive is ranked before the k-th, among all up to
+    it. Its expectation over the order of images of equal score, 0 to 1.
+
+    So evaluate.py of Revisited Oxford and Paris has mP@k: the denominator is min(largest 1-based rank of a positive,
+    k). Positives at ranks 0 and 2 (0-based) give P@1 = 1, P@2 = 1/2 and P@5 = 2/3.
+
+    Args:
+        groups: group of each of the query's positives.
+        k: how many are looked at.
+    """
+    total = int(np.sum(groups.positives))
+    before, size, positives = int(groups.before[-1]), int(groups.size[-1]), int(groups.positives[-1])
+    # Of the groups but the last, the expected number of positives among the k best.
+    within = np.clip(k - groups.before[:-1], 0, groups.size[:-1])
+    earlier = float(np.sum(groups.positives[:-1] * within / groups.size[:-1]))
+    # The last positive is the m-th image of the last group, m from `positives` to `size`, with the probability
+    # C(m − 1, positives − 1) / C(size, positives), which is found from that of m + 1.
+    m = np.arange(size, positives - 1, -1)
+    chance = positives / size * np.cumprod(np.concatenate([[1.0], (m[:-1] - positives) / (m[:-1] - 1)]))
+    # Where it comes later than the k-th, the others of the group are anywhere among the m − 1 images before it.
+    others = (positives - 1) * max(k - before, 0) / np.maximum(m - 1, 1)
+    return float(np.sum(chance * np.where(before + m <= k, total / (before + m), (earlier + others) / k)))
+
+
+def first_rank(groups: Groups) -> float:
+    """The 1-based rank of the first positive; its expectation over the order of images of equal score.
+
+    The first of r positives that are drawn among n images is expected at (n + 1) / (r + 1).
+    """
+    return float(groups.before[0] + (groups.size[0] + 1) / (groups.positives[0] + 1))
 
 
 def recall(groups: Groups, n: int) -> float:

@@ -1,4 +1,4 @@
-"""How sure the difference of two models' mAP is."""
+"""How sure figures are that are means over queries, and the difference of two models' figures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,47 @@ import numpy as np
 # Resamples drawn, and how many numbers of them are held at a time.
 _RESAMPLES = 10_000
 _MAX_DRAWN = 2**22
+
+
+def mean_intervals(
+    values: np.ndarray, clusters: np.ndarray | None = None, level: float = 0.95, seed: int = 0
+) -> np.ndarray | None:
+    """The intervals of means over queries, by a bootstrap over the queries or over clusters of them.
+
+    The queries are drawn anew, with replacement, 10,000 times, and each interval is between the percentiles of the
+    means (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13). Queries that are not independent, as
+    neighbouring frames of a drive, are drawn a whole cluster at a time; the mean is then that of all queries drawn.
+    For two models, the differences of their values make it paired.
+
+    Args:
+        values: of each query several figures, floats `[queries, figures]`.
+        clusters: the label of each query's cluster, `[queries]`; by default each query is one.
+        level: the share of draws within the interval, above 0 and below 1.
+        seed: gives the draws.
+
+    Returns:
+        the lower and the upper bound of the mean of each figure, float64 `[figures, 2]`; None where there are fewer
+        than two queries, or clusters, to draw from.
+    """
+    values = np.asarray(values, np.float64)
+    if clusters is None:
+        sums, sizes = values, np.ones(len(values))
+    else:
+        _, cluster = np.unique(clusters, return_inverse=True)
+        sizes = np.bincount(cluster).astype(np.float64)
+        sums = np.stack([np.bincount(cluster, column) for column in values.T], axis=1)
+    count = len(sums)
+    if count < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _MAX_DRAWN // count)
+    means = []
+    for done in range(0, _RESAMPLES, at_once):
+        rows = min(at_once, _RESAMPLES - done)
+        drawn = rng.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        means.append((times @ sums) / (times @ sizes)[:, None])
+    return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 
 def drop_interval(base: np.ndarray, other: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
