@@ -203,7 +203,7 @@ def test_what_no_layer_wants_is_not_inflated(
     squeezenet: PlaceNet, arrays: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor what a layer wants in another shape."""
-    from tfplaces.pretrained.npz_file import NpzFile
+    from tfplaces.common.npz_file import NpzFile
 
     read, names = NpzFile.read, []
     monkeypatch.setattr(NpzFile, "read", lambda self, name: (names.append(name), read(self, name))[1])

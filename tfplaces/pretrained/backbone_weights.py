@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from tfplaces.common.errors import DataWarning, UserError
+from tfplaces.common.npz_file import NpzFile
 from tfplaces.common.text import printable_name
 from tfplaces.models.backbones import BACKBONES
 from tfplaces.models.place_net import PlaceNet
-from tfplaces.pretrained.npz_file import NpzFile
 
 _APPLICATIONS = {"mobilenet_v1": "MobileNet", "mobilenet_v2": "MobileNetV2", "vgg16": "VGG16"}
 

@@ -107,7 +107,7 @@ class NpzFile:
             if info.flag_bits & 1 or info.compress_type not in _METHODS:
                 raise ValueError("it is encrypted, or compressed in another way than numpy does")
             with self._archive.open(info) as file:
-                shape, fortran, dtype = _read_header(file)
+                shape, fortran, dtype = read_npy_header(file)
                 if dtype.hasobject:
                     raise ValueError("it holds Python objects, which are not unpickled")
                 if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize > info.file_size:
@@ -119,8 +119,12 @@ class NpzFile:
             raise UserError(f"{self._path}: {printable_name(name)} cannot be read ({_line(error)})") from None
 
 
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in the order of Fortran, and type of an array; the file is then at its values."""
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in the order of Fortran, and type of an array in `.npy` format; the file is then at its values.
+
+    Raises:
+        ValueError: there is no such header.
+    """
     # numpy reads a header to its end before it asks how long it is, and 1 MB of a zip inflates to 1 GB of one.
     start = io.BytesIO(file.read(_MAX_HEADER_BYTES))
     version = npy.read_magic(start)

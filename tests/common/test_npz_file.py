@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfplaces.common.errors import UserError
-from tfplaces.pretrained.npz_file import NpzFile
+from tfplaces.common.npz_file import NpzFile
 
 
 def npy_start(header: bytes, version: int = 1) -> bytes:
