@@ -109,7 +109,9 @@ def _walk(root: str, leave_out: Callable[[list[str]], None]) -> Iterator[tuple[s
                 yield prefix + entry.name, mode
 
 
-def resolve_names(folder: str | os.PathLike, names: Sequence[str], source: str) -> list[str]:
+def resolve_names(
+    folder: str | os.PathLike, names: Sequence[str], source: str, lines: Sequence[int] | None = None
+) -> list[str]:
     """The files of a folder that names mean, which may have been written on another system.
 
     A name that is no file as it stands is looked up with `/` for a backslash and without `./`, then in any Unicode
@@ -119,6 +121,7 @@ def resolve_names(folder: str | os.PathLike, names: Sequence[str], source: str) 
         folder: what the names are relative to.
         names: names as they are listed.
         source: the file that lists them, for messages.
+        lines: the line of each in that file, for messages.
 
     Returns:
         For each name that of the file, relative to the folder, with `/` between folders.
@@ -132,10 +135,13 @@ def resolve_names(folder: str | os.PathLike, names: Sequence[str], source: str) 
     found: list[str] = []
     written: dict[str, str] = {}
     missing: list[str] = []
-    for name in names:
+    missing_lines: list[str] = []
+    for number, name in enumerate(names):
         file = lookup(name)
         if file is None:
             missing.append(name)
+            if lines is not None:
+                missing_lines.append(str(lines[number]))
             continue
         if file in written:
             both = f"{printable_name(written[file])} and {printable_name(name)} are one file"
@@ -150,6 +156,7 @@ def resolve_names(folder: str | os.PathLike, names: Sequence[str], source: str) 
             raise UserError(f"{source}: {first} is no regular file under {printable_name(root)}")
         raise UserError(
             f"{source}: {len(missing)} of {len(names)} images missing under {printable_name(root)}, first: {first}"
+            + (f"; lines {', '.join(missing_lines[:1000])}" if missing_lines else "")
         )
     return found
 

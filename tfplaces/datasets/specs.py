@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Protocol
 from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
+from tfplaces.datasets.csv_table import CsvTable
 from tfplaces.datasets.dbstruct import DbStructFile, Pittsburgh30k, Pittsburgh250k, TokyoTimeMachine
 from tfplaces.datasets.folder import Folder
 from tfplaces.datasets.oxford_paris import OxfordBuildings, ParisBuildings
@@ -49,6 +50,7 @@ class Kind(Protocol):
 
 KINDS: dict[str, type[Kind]] = {
     "dbstruct": DbStructFile,
+    "csv": CsvTable,
     "folder": Folder,
     "oxford5k": OxfordBuildings,
     "paris6k": ParisBuildings,
