@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from tfplaces.common.errors import UserError
-from tfplaces.common.extras import needed_by
 from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.ground_truth import GroundTruth
@@ -51,11 +50,10 @@ class DbStruct:
 
     def ground_truth(self) -> GroundTruth:
         """Which database images show the place of each query, to score by and to train by."""
-        with needed_by("ground truth of positions"):
-            positives = IndexLists.within(self.query_positions, self.database_positions, self.radius)
-            near = None
-            if self.training_radius is not None:
-                near = IndexLists.within(self.query_positions, self.database_positions, self.training_radius, beyond=1)
+        positives = IndexLists.within(self.query_positions, self.database_positions, self.radius)
+        near = None
+        if self.training_radius is not None:
+            near = IndexLists.within(self.query_positions, self.database_positions, self.training_radius, beyond=1)
         junk = None
         if self.database_times is not None and self.query_times is not None:
             junk = IndexLists.by_label(self.query_times, self.database_times)
@@ -137,15 +135,49 @@ def _without(lists: IndexLists, left_out: IndexLists) -> IndexLists:
     return IndexLists.of([np.setdiff1d(a, b, assume_unique=True) for a, b in zip(lists, left_out, strict=True)])
 
 
-def _open(
+def open_dbstruct(
     spec: str, file: str, database: Sequence[str], queries: Sequence[str], published: tuple[int, int] | None
 ) -> PlaceDataset:
-    """A data set from a `dbStruct` and the folders where its images may lie."""
+    """A data set from a `dbStruct`.
+
+    Args:
+        spec: its name.
+        file: the `.mat` file.
+        database: folders where its database images may lie, in `.jpg` or `.png` files whatever the names end in.
+        queries: folders where its queries may lie.
+        published: how many queries and database images there are, where that is known.
+
+    Raises:
+        UserError: the file is no sound `dbStruct`.
+    """
     read, shown = read_dbstruct(file), printable_name(file)
     images, missing = listed_images(shown, "database images", read.database, database, (".png",))
     query_images, also_missing = listed_images(shown, "queries", read.queries, queries)
     notes = counts_note(len(query_images), len(images), published), *missing, *also_missing
     return PlaceDataset(spec, images, query_images, read.ground_truth(), notes=notes)
+
+
+def find_dbstruct(spec: str, path: str, name: str, utm_folder: str) -> str:
+    """The `.mat` file of a published data set, in its folder or in `datasets` there.
+
+    Args:
+        spec: the data set, for messages.
+        path: its folder.
+        name: that of the file.
+        utm_folder: where the photos lie, relative to `path`, if they were given UTM names, which other kind is for.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not os.path.isdir(path):
+        raise UserError(f"{spec}: no such folder")
+    files = [os.path.join(path, *folders, name) for folders in ((), ("datasets",))]
+    file = next(filter(os.path.exists, files), None)
+    if file is None:
+        renamed = os.path.join(path, utm_folder)
+        hint = f"; its images have UTM names: open utm:{printable_name(renamed)}"
+        raise UserError(f"{spec}: no {name} there or in datasets" + hint * os.path.isdir(renamed + "/database"))
+    return file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +205,7 @@ class DbStructFile:
             if not os.path.isdir(folder):
                 raise UserError(f"{spec}: no such folder: {printable_name(folder)}")
         images = self.images or os.path.dirname(self.path) or "."
-        return _open(spec, self.path, [images], [self.queries or images], None)
+        return open_dbstruct(spec, self.path, [images], [self.queries or images], None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,19 +239,12 @@ class Pittsburgh30k:
         spec, name = f"{self.kind}:{printable_name(self.path)}", f"{self.file}_{self.split}.mat"
         if self.split not in self.counts:
             raise UserError(f"{spec}: split={printable_name(self.split)}, but it must be {' or '.join(self.counts)}")
-        if not os.path.isdir(self.path):
-            raise UserError(f"{spec}: no such folder")
-        files = [os.path.join(self.path, *folders, name) for folders in ((), ("datasets",))]
-        file = next(filter(os.path.exists, files), None)
-        if file is None:
-            named = os.path.join(self.path, "images", self.split, "database")
-            hint = f"; its images have UTM names: open utm:{printable_name(os.path.dirname(named))}"
-            raise UserError(f"{spec}: no {name} there or in datasets" + hint * os.path.isdir(named))
+        file = find_dbstruct(spec, self.path, name, f"images/{self.split}")
         database, queries = (
             [os.path.join(self.path, folder) if folder else self.path for folder in folders]
             for folders in (("", "images"), ("queries_real", "queries", "query", "images", ""))
         )
-        return _open(spec, file, database, queries, self.counts[self.split])
+        return open_dbstruct(spec, file, database, queries, self.counts[self.split])
 
 
 @dataclasses.dataclass(frozen=True)

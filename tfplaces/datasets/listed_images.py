@@ -43,13 +43,22 @@ def listed_images(
     folder, ending = ways[counts.index(max(counts))]
     found = [_ending(name, ending) for name in names]
     missing = [name for name in found if not there.has(folder, name)]
-    note = (
-        f"{len(missing):,} of {len(names):,} {what} are missing under {printable_name(folder)}, first: "
-        f"{printable_name(missing[0])}"
-        if missing
-        else ""
-    )
-    return ImageFiles(folder, found), (note,) * bool(note)
+    return ImageFiles(folder, found), missing_note(what, found, missing, folder)
+
+
+def missing_note(what: str, names: Sequence[str], missing: Sequence[str], folder: str) -> tuple[str, ...]:
+    """A note of how many images are missing, if any are.
+
+    Args:
+        what: what they are: `database images` or `queries`.
+        names: all of them.
+        missing: those that are not there.
+        folder: where they should be.
+    """
+    if not missing:
+        return ()
+    where, first = printable_name(folder), printable_name(missing[0])
+    return (f"{len(missing):,} of {len(names):,} {what} are missing under {where}, first: {first}",)
 
 
 def checked_name(source: str, name: str) -> str:

@@ -114,8 +114,8 @@ def _buildings(
         raise UserError(f"{spec}: receptive_field={receptive_field}, but it must be 0 or more")
     if not os.path.isdir(path):
         raise UserError(f"{spec}: no such folder")
-    files = _find_files(path)
-    images = _index_images(spec, path, files, corrupt)
+    files = find_files(path)
+    images = index_images(spec, path, files, corrupt)
     queries = [_read_query(os.path.join(path, file), prefix, corrupt) for file in _find_queries(spec, path, files)]
 
     named = dict.fromkeys(name for q in queries for name in (q.image, *q.positives, *q.junk))
@@ -142,7 +142,7 @@ def _buildings(
     return PlaceDataset(spec, ImageFiles(path, list(images.values())), query_images, truth, protocol="oxford")
 
 
-def _find_files(path: str) -> list[str]:
+def find_files(path: str) -> list[str]:
     """Names of the files in a folder and below, relative to it, sorted; hidden ones left out."""
     found = []
     # Links are followed, for large sets often lie elsewhere; the depth bounds a circle of them.
@@ -154,8 +154,18 @@ def _find_files(path: str) -> list[str]:
     return sorted(found)
 
 
-def _index_images(spec: str, path: str, files: list[str], corrupt: frozenset[str]) -> dict[str, str]:
-    """The file of each image by its name without folder and ending."""
+def index_images(spec: str, path: str, files: list[str], corrupt: frozenset[str]) -> dict[str, str]:
+    """The file of each `.jpg` image by its name without folder and ending.
+
+    Args:
+        spec: the data set, for messages.
+        path: its folder.
+        files: names of files relative to it.
+        corrupt: names that are left out.
+
+    Raises:
+        UserError: there are none, or two have one name.
+    """
     images: dict[str, str] = {}
     for file in files:
         name, ending = os.path.splitext(os.path.basename(file))

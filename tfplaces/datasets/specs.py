@@ -25,8 +25,11 @@ from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.csv_table import CsvTable
 from tfplaces.datasets.dbstruct import DbStructFile, Pittsburgh30k, Pittsburgh250k, TokyoTimeMachine
 from tfplaces.datasets.folder import Folder
+from tfplaces.datasets.holidays import Holidays
 from tfplaces.datasets.oxford_paris import OxfordBuildings, ParisBuildings
+from tfplaces.datasets.revisited import RevisitedOxford, RevisitedParis
 from tfplaces.datasets.splitting import hold_out
+from tfplaces.datasets.tokyo247 import Tokyo247
 from tfplaces.datasets.toytown import Toytown
 from tfplaces.datasets.utm_names import UtmNames
 
@@ -52,10 +55,14 @@ KINDS: dict[str, type[Kind]] = {
     "dbstruct": DbStructFile,
     "csv": CsvTable,
     "folder": Folder,
+    "holidays": Holidays,
     "oxford5k": OxfordBuildings,
     "paris6k": ParisBuildings,
     "pitts250k": Pittsburgh250k,
     "pitts30k": Pittsburgh30k,
+    "roxford5k": RevisitedOxford,
+    "rparis6k": RevisitedParis,
+    "tokyo247": Tokyo247,
     "tokyotm": TokyoTimeMachine,
     "toytown": Toytown,
     "utm": UtmNames,
