@@ -3,6 +3,7 @@
 from tfplaces.evaluation.average_precision import PROTOCOLS
 from tfplaces.evaluation.bootstrap import drop_interval, mean_drop_interval, mean_intervals
 from tfplaces.evaluation.cost import Latency, Memory, measure_latency, measure_memory
+from tfplaces.evaluation.exact_search import nearest
 from tfplaces.evaluation.query_scores import QueryScores, write_query_table
 from tfplaces.evaluation.scores import Evaluation, check_positives, evaluate, score
 from tfplaces.evaluation.search import rank, similarities
@@ -20,6 +21,7 @@ __all__ = [
     "mean_intervals",
     "measure_latency",
     "measure_memory",
+    "nearest",
     "rank",
     "score",
     "similarities",

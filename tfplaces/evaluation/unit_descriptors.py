@@ -34,6 +34,39 @@ class Vectors(Protocol):
     def __getitem__(self, rows: slice) -> np.ndarray: ...
 
 
+def checked_lengths(block: np.ndarray, what: str, names: Sequence[str] | None = None, start: int = 0) -> np.ndarray:
+    """The Euclidean lengths of descriptors that are fit to be compared, float64 `[n]`.
+
+    Args:
+        block: float32 `[n, dim]`.
+        what: they are, for messages, such as "queries".
+        names: names of the images of all blocks, for messages; numbers by default.
+        start: number of the first of these.
+
+    Raises:
+        UserError: one is not finite, or zero.
+    """
+    numbers = range(start, start + len(block))
+    check_finite(block, names[start : start + len(block)] if names else numbers, what)
+    lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+    if not lengths.all():
+        index = start + int(np.argmin(lengths))
+        name = printable_name(str(names[index] if names else index))
+        raise UserError(
+            f"{what}: the descriptor of {name} is zero: the model is broken, or it cannot describe this image"
+        )
+    return lengths
+
+
+def check_vectors(vectors: Vectors, what: str) -> None:
+    """Raises UserError unless descriptors are floats of two dimensions."""
+    if len(vectors.shape) != 2 or not np.issubdtype(vectors.dtype, np.floating):
+        raise UserError(
+            f"{what}: descriptors of type {vectors.dtype} and shape {list(vectors.shape)}, expected floats "
+            "[images, dim]"
+        )
+
+
 class UnitDescriptors:
     """Descriptors, checked once, that come at unit length when they are sliced. What they are made from is not copied.
 
@@ -55,11 +88,7 @@ class UnitDescriptors:
     """
 
     def __init__(self, vectors: Vectors, what: str = "descriptors", names: Sequence[str] | None = None):
-        if len(vectors.shape) != 2 or not np.issubdtype(vectors.dtype, np.floating):
-            raise UserError(
-                f"{what}: descriptors of type {vectors.dtype} and shape {list(vectors.shape)}, expected floats "
-                "[images, dim]"
-            )
+        check_vectors(vectors, what)
         self._vectors = vectors
         self.dim = int(vectors.shape[1])
         self._rows = max(1, _BLOCK // max(self.dim, 1))
@@ -69,14 +98,7 @@ class UnitDescriptors:
         reference, self.all_equal = None, len(vectors) > 1
         for start in range(0, len(vectors), self._rows):
             block = self._block(slice(start, start + self._rows))
-            check_finite(block, names[start : start + len(block)] if names else range(start, start + len(block)), what)
-            lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
-            if not lengths.all():
-                index = start + int(np.argmin(lengths))
-                name = printable_name(str(names[index] if names else index))
-                raise UserError(
-                    f"{what}: the descriptor of {name} is zero: the model is broken, or it cannot describe this image"
-                )
+            lengths = checked_lengths(block, what, names, start)
             self._lengths[start : start + len(block)] = lengths
             for i, row in enumerate(block, start):
                 first_equal[i] = first.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), i)
