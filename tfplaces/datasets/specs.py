@@ -25,6 +25,7 @@ from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.csv_table import CsvTable
 from tfplaces.datasets.dbstruct import DbStructFile, Pittsburgh30k, Pittsburgh250k, TokyoTimeMachine
 from tfplaces.datasets.folder import Folder
+from tfplaces.datasets.frames import Frames, Nordland
 from tfplaces.datasets.holidays import Holidays
 from tfplaces.datasets.oxford_paris import OxfordBuildings, ParisBuildings
 from tfplaces.datasets.revisited import RevisitedOxford, RevisitedParis
@@ -52,10 +53,12 @@ class Kind(Protocol):
 
 
 KINDS: dict[str, type[Kind]] = {
-    "dbstruct": DbStructFile,
     "csv": CsvTable,
+    "dbstruct": DbStructFile,
     "folder": Folder,
+    "frames": Frames,
     "holidays": Holidays,
+    "nordland": Nordland,
     "oxford5k": OxfordBuildings,
     "paris6k": ParisBuildings,
     "pitts250k": Pittsburgh250k,
