@@ -2,13 +2,14 @@
 
 tfplaces-benchmark --what=coding    the entropy coder beside gzip, zstd and constriction; clustering beside TF-MOT's
 tfplaces-benchmark --what=network   VGG16 + NetVLAD64 + whitening 4096 pruned, shared, written and read
+tfplaces-benchmark --what=search --rows=1000000   exact search over a file of descriptors, beside faiss-cpu
 tfplaces-benchmark --what=whitening --model=model.keras --dataset=folder:a,folder:b    mAP by dimensions and power
 tfplaces-benchmark --what=accuracy --models=model.keras --dataset=folder:a --json=accuracy.json   what compression costs
 tfplaces-benchmark --what=cost --json=cost.json   latency, memory and bytes of four networks in each precision
 tfplaces-benchmark --models=model.keras,model.tflite --threads=1,2    latency, memory and bytes of models
 
 Measuring accuracy takes hours, cost a quarter of an hour; both keep what they have in JSON.work, where the same command
-goes on. zstandard and constriction are optional and come with pip install "tfplaces[benchmark]".
+goes on. zstandard, constriction and faiss-cpu are optional and come with pip install "tfplaces[benchmark]".
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ def define_flags(values: flags.FlagValues) -> None:
            "images it is fitted on. By default those of --dataset are taken.")  # fmt: skip
     string("dimensions", "128,256,512,1024", "With --what=whitening: numbers of dimensions, separated by commas.")
     integer("seeds", 1, "With --what=accuracy: how many seeds, from --seed on, to take the mean of.", 1, 100)
+    integer("rows", 100_000, "With --what=search: the number of descriptors to search in; each takes 2 * --dim bytes "
+            "of the disk.", 101)  # fmt: skip
+    integer("dim", 4096, "With --what=search: the length of a descriptor.", 1, 2**20)
+    integer("queries", 200, "With --what=search: the number of queries.", 1)
     string("json", None, "A file to write the figures to as well.")
 
 
@@ -116,6 +121,12 @@ def _network(args: flags.FlagValues, *_: Any) -> dict[str, Any]:
     return {"network": measure_network(seed=args.seed)}
 
 
+def _search(args: flags.FlagValues, *_: Any) -> dict[str, Any]:
+    from tfplaces.benchmarks.search import measure_search
+
+    return {"search": measure_search(args.rows, args.dim, args.queries, args.seed)}
+
+
 def _whitening(args: flags.FlagValues, paths: list[str], _: ExitStack) -> dict[str, Any]:
     dimensions = flag_values.numbers("dimensions", args.dimensions, 65_536)
     from tfplaces import datasets
@@ -136,6 +147,7 @@ MEASUREMENTS: dict[str, tuple[Callable[..., dict[str, Any]], Sequence[str], Sequ
     "cost": (_cost, (), ("json",)),
     "models": (_models, ("models", "threads", "input_size"), ("models",)),
     "network": (_network, (), ()),
+    "search": (_search, ("rows", "dim", "queries"), ()),
     "whitening": (_whitening, ("model", "dataset", "whitening_dataset", "dimensions"), ("model", "dataset")),
 }
 

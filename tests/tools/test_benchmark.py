@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tfplaces.benchmarks import accuracy, coding, cost, network
+from tfplaces.benchmarks import accuracy, coding, cost, network, search
 from tfplaces.common.errors import UserError
 
 
@@ -48,6 +48,24 @@ def test_a_coder_that_errs_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(coding.CODERS, "gzip -9", wrong)
     with pytest.raises(RuntimeError, match="does not give back"):
         coding.measure_coders(1000)
+
+
+def test_search(run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3000 descriptors of which some are equal: ours are those of float64; another search may order them otherwise."""
+    result = run("benchmark", "--what=search", "--rows=3000", "--dim=32", "--queries=20", "--json=b.json")
+    assert result[0] == 0, result[2]
+    ours, theirs = json.loads((here / "b.json").read_text())["search"]
+    assert (ours["search"], ours["same"], ours["difference"], ours["same_as_float64"]) == ("tfplaces", 1, 0, 1)
+    assert ours["memory"] >= 0 and ours["seconds"] > 0 and ours["ratio"] == 1
+    if "seconds" in theirs:
+        assert theirs["same"] > 0.9 and theirs["difference"] < 1e-5
+
+    def missing(*_):
+        raise ImportError
+
+    monkeypatch.setitem(search.SEARCHES, "faiss-cpu", missing)
+    code, out, _ = run("benchmark", "--what=search", "--rows=3000", "--dim=32", "--queries=20")
+    assert code == 0 and [line for line in out.splitlines() if "faiss-cpu" in line and "not installed" in line]
 
 
 def test_network() -> None:

@@ -17,6 +17,7 @@ def format_result(result: Mapping[str, Any]) -> str:
     tables: dict[str, Callable[[Any], str]] = {
         "models": models_text, "accuracy": accuracy_text, "cost": cost_text, "coders": coders_text,
         "small": small_text, "clustering": clustering_text, "network": network_text, "whitening": whitening_text,
+        "search": search_text,
     }  # fmt: skip
     return "\n\n".join(tables[name](figures) for name, figures in result.items())
 
@@ -150,6 +151,35 @@ def network_text(rows: Sequence[Figures]) -> str:
     return _explained(
         "The columns of the stages are seconds. peak is how many GB of memory the stage takes above those of "
         "the process with its model.",
+        table,
+    )
+
+
+def search_text(rows: Sequence[Figures]) -> str:
+    """The table of what `tfplaces.benchmarks.search.measure_search` gives."""
+    table = text_table(
+        ["search", "seconds", "x", "memory MB", "process MB", "same %", "cosines within", "same as float64 %"],
+        [
+            [
+                row["search"],
+                f"{row['seconds']:.2f}",
+                f"{row['ratio']:.2f}",
+                _mb(row["memory"], 0),
+                _mb(row["process_memory"], 0),
+                f"{100 * row['same']:.2f}",
+                f"{row['difference']:.1e}",
+                f"{100 * row['same_as_float64']:.2f}",
+            ]
+            if "seconds" in row
+            else [row["search"], "not installed", *[""] * 6]
+            for row in rows
+        ],
+    )
+    return _explained(
+        "x is the time over that of tfplaces, the median of the rounds. Memory is anonymous: what is mapped from the "
+        "file is left out; process is that of the whole process. same is the share of the images found that tfplaces "
+        "finds at the same rank, and the cosines differ from its by no more than the next column says. The last column "
+        "is the share that a plain sort of all cosines in float64 has at the same rank, for the first queries.",
         table,
     )
 

@@ -13,6 +13,7 @@ _DEPENDENCIES = {
     "ai_edge_litert": ("LiteRT", "lite"),
     "ai_edge_quantizer": ("ai-edge-quantizer", "train"),
     "constriction": ("constriction", "benchmark"),
+    "faiss": ("faiss-cpu", "benchmark"),
     "flatbuffers": ("flatbuffers", "train"),
     "h5py": ("h5py", "datasets"),
     "keras": ("TensorFlow", "train"),  # its backend here

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
+from collections.abc import Iterator
+
+# Seconds between two looks at the memory of this process.
+_INTERVAL = 0.01
 
 
 def resident() -> int:
@@ -20,6 +26,29 @@ def reset_peak() -> int:
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     return resident()
+
+
+def anonymous() -> int:
+    """Bytes in memory now, without what is mapped from files, which the system may drop."""
+    return _status("RssAnon")
+
+
+@contextlib.contextmanager
+def peak_anonymous() -> Iterator[list[int]]:
+    """Gives a list whose number, in the end, is the most bytes of `anonymous` since; they are looked at every 10 ms."""
+    found, done = [anonymous()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_INTERVAL):
+            found[0] = max(found[0], anonymous())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
 
 
 def _status(key: str) -> int:
