@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import functools
 import os
 import re
@@ -18,7 +17,7 @@ from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.discovery import resolve_names
 from tfplaces.datasets.located import Located, Rule, located_dataset
 from tfplaces.datasets.positions import degrees_to_metres, trouble_with_degrees, utm_to_metres
-from tfplaces.datasets.tables import Table, named_lines, read_degrees, read_number, read_table
+from tfplaces.datasets.tables import Table, named_lines, read_degrees, read_number, read_table, read_times
 
 # What headers may be called, in small letters without punctuation; the first that is there is taken.
 COLUMNS: dict[str, Sequence[str]] = {
@@ -187,11 +186,10 @@ class CsvTable:
         files = resolve_names(root, names, self._name, table.lines)
         sequences = table.cells.get("sequence", [])
         # A photo that names no sequence stands alone.
-        named = [(1, sequence) if sequence else (0, str(row)) for row, sequence in enumerate(sequences)]
-        numbers = {label: number for number, label in enumerate(dict.fromkeys(named))}
-        groups = np.array([numbers[label] for label in named], np.int64) if any(sequences) else None
+        named = [one or f"line {line}" for one, line in zip(sequences, table.lines, strict=False)]
+        groups = np.array(named) if any(sequences) else None
         times = table.cells.get("time")
-        moments = _times(times) if times and all(times) else None
+        moments = read_times(times) if times and all(times) else None
         if times and any(times) and moments is None:
             notes.append("its times are left out, for not all are numbers or dates such as 2021-05-31 10:59:00")
         return Located(root, files, positions, headings, groups, moments).take(rows), notes
@@ -272,22 +270,3 @@ def _relative(name: str, root: str) -> str:
         if not inside.startswith(os.pardir):
             return inside
     return name
-
-
-def _times(cells: Sequence[str]) -> np.ndarray | None:
-    """Times as numbers or dates that compare; None where one is neither."""
-    numbers = np.array([read_number(cell) for cell in cells])
-    if np.isfinite(numbers).all():
-        return numbers
-    try:
-        moments = [datetime.datetime.fromisoformat(_iso(cell)) for cell in cells]
-    except ValueError:
-        return None
-    # What names no time zone is taken to be in one.
-    utc = [m.astimezone(datetime.UTC).replace(tzinfo=None) if m.tzinfo else m for m in moments]
-    return np.array(utc, "datetime64[us]")
-
-
-def _iso(cell: str) -> str:
-    """A date as EXIF writes it, 2021:05:31 10:59:00, as ISO 8601 does."""
-    return re.sub(r"^(\d{4}):(\d\d):(\d\d)", r"\1-\2-\3", cell)

@@ -25,7 +25,7 @@ class Located:
         names: file names.
         positions: metres, float64 `[n, 2]` or `[n, 3]`.
         headings: where the camera looked, degrees clockwise from north, NaN where it is not known, float64 `[n]`.
-        groups: the number of what a photo is part of, a panorama or a drive, int64 `[n]`; None where each stands alone.
+        groups: what a photo is part of, the name of a panorama or a drive, strings `[n]`; None where each stands alone.
         times: when each was taken, `[n]`, anything that compares; None where it is not known of all.
     """
 
@@ -123,7 +123,9 @@ def located_dataset(
 
 def _truth(queries: Located, database: Located | None, rule: Rule) -> GroundTruth:
     known = queries if database is None else database
-    groups = np.arange(len(queries.names)) if queries.groups is None else queries.groups
+    groups = np.arange(len(queries.names))
+    if queries.groups is not None:
+        groups = np.unique(queries.groups, return_inverse=True)[1].ravel()
     near = IndexLists.within(queries.positions, known.positions, rule.radius)
 
     def wanted(query: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -152,4 +154,5 @@ def _truth(queries: Located, database: Located | None, rule: Rule) -> GroundTrut
         radius=rule.radius,
         query_times=queries.times,
         database_times=known.times,
+        query_sequences=queries.groups,
     )

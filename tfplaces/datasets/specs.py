@@ -24,6 +24,7 @@ from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.csv_table import CsvTable
 from tfplaces.datasets.dbstruct import DbStructFile, Pittsburgh30k, Pittsburgh250k, TokyoTimeMachine
+from tfplaces.datasets.exif_photos import ExifPhotos
 from tfplaces.datasets.folder import Folder
 from tfplaces.datasets.frames import Frames, Nordland
 from tfplaces.datasets.holidays import Holidays
@@ -55,6 +56,7 @@ class Kind(Protocol):
 KINDS: dict[str, type[Kind]] = {
     "csv": CsvTable,
     "dbstruct": DbStructFile,
+    "exif": ExifPhotos,
     "folder": Folder,
     "frames": Frames,
     "holidays": Holidays,

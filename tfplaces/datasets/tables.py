@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import datetime
 import io
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import read_regular
@@ -188,3 +191,22 @@ def read_degrees(text: str) -> float:
         return math.nan
     size = abs(degrees) + minutes / 60 + seconds / 3600
     return -size if negative or letter in ("S", "W") else size
+
+
+def read_times(cells: Sequence[str]) -> np.ndarray | None:
+    """Times as numbers or as dates such as ISO 8601 and EXIF write them, `[n]`; None where one is neither."""
+    numbers = np.array([read_number(cell) for cell in cells])
+    if np.isfinite(numbers).all():
+        return numbers
+    try:
+        moments = [datetime.datetime.fromisoformat(_iso(cell)) for cell in cells]
+    except ValueError:
+        return None
+    # What names no time zone is taken to be in UTC.
+    utc = [m.astimezone(datetime.UTC).replace(tzinfo=None) if m.tzinfo else m for m in moments]
+    return np.array(utc, "datetime64[us]")
+
+
+def _iso(cell: str) -> str:
+    """A date as EXIF writes it, 2021:05:31 10:59:00, as ISO 8601 does."""
+    return re.sub(r"^(\d{4}):(\d\d):(\d\d)", r"\1-\2-\3", cell)

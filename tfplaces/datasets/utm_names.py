@@ -182,7 +182,7 @@ def _located(spec: str, *parts: _Photos) -> list[Located]:
         raise UserError(f"{spec}: {error}") from None
     # A photo that names no panorama is one by itself.
     named = [read.panorama or f"@{number}" for number, read in enumerate(fields)]
-    groups = np.unique(named, return_inverse=True)[1].ravel() if any(columns["panorama"]) else None
+    groups = np.array(named) if any(columns["panorama"]) else None
     times = columns["time"] if all(columns["time"]) else None
     names = [name for part in parts for name in part.names]
     located = Located("", names, positions, columns["heading"], groups, times)
