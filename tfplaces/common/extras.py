@@ -18,7 +18,7 @@ _DEPENDENCIES = {
     "h5py": ("h5py", "datasets"),
     "keras": ("TensorFlow", "train"),  # its backend here
     "matplotlib": ("matplotlib", "train"),
-    "scipy": ("SciPy", "datasets"),
+    "scipy": ("SciPy", "train"),
     "sklearn": ("scikit-learn", "train"),
     "tensorboard": ("TensorBoard", "tensorboard"),
     "tensorflow": ("TensorFlow", "train"),

@@ -27,9 +27,13 @@ from tfplaces.datasets.dbstruct import DbStructFile, Pittsburgh30k, Pittsburgh25
 from tfplaces.datasets.exif_photos import ExifPhotos
 from tfplaces.datasets.folder import Folder
 from tfplaces.datasets.frames import Frames, Nordland
+from tfplaces.datasets.gsv_cities import GsvCities
 from tfplaces.datasets.holidays import Holidays
+from tfplaces.datasets.msls import Msls
+from tfplaces.datasets.numpy_truth import NumpyLists, NumpyPositions
 from tfplaces.datasets.oxford_paris import OxfordBuildings, ParisBuildings
 from tfplaces.datasets.revisited import RevisitedOxford, RevisitedParis
+from tfplaces.datasets.sf_xl import SanFranciscoXL
 from tfplaces.datasets.splitting import hold_out
 from tfplaces.datasets.tokyo247 import Tokyo247
 from tfplaces.datasets.toytown import Toytown
@@ -59,14 +63,19 @@ KINDS: dict[str, type[Kind]] = {
     "exif": ExifPhotos,
     "folder": Folder,
     "frames": Frames,
+    "gsvcities": GsvCities,
     "holidays": Holidays,
+    "msls": Msls,
     "nordland": Nordland,
+    "npy": NumpyLists,
+    "npz": NumpyPositions,
     "oxford5k": OxfordBuildings,
     "paris6k": ParisBuildings,
     "pitts250k": Pittsburgh250k,
     "pitts30k": Pittsburgh30k,
     "roxford5k": RevisitedOxford,
     "rparis6k": RevisitedParis,
+    "sfxl": SanFranciscoXL,
     "tokyo247": Tokyo247,
     "tokyotm": TokyoTimeMachine,
     "toytown": Toytown,
