@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.datasets import (
+    KINDS,
     Concatenation,
     ImageFiles,
     PlaceDataset,
@@ -205,3 +207,13 @@ def test_subset_and_concatenation(write_photos: Callable[..., Path]) -> None:
 def test_positives_must_fit_the_queries() -> None:
     with pytest.raises(ValueError, match=r"^mine: 1 queries, but positives for 2"):
         PlaceDataset("mine", ImageFiles("", ["a"]), ImageFiles("", ["q"]), [np.array([0])] * 2)
+
+
+def test_the_page_names_every_kind_and_only_kinds_and_options_that_there_are() -> None:
+    page = (Path(__file__).parents[2] / "docs/datasets.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page)) | set(re.findall(r"--dataset='?(\w+)", page))
+    assert KINDS.keys() <= named
+    for spec in re.findall(r"--dataset='?([^'` ]+)", page):
+        kind, _, rest = spec.partition(":") if ":" in spec else spec.partition("?")
+        options = re.findall(r"[?&](\w+)=", f"?{rest}" if ":" not in spec else rest)
+        assert set(options) <= set(KINDS[kind].__dataclass_fields__), spec

@@ -52,7 +52,7 @@ class Stages:
         self._trains = datasets.has_splits(dataset)
         self._size = input_size or (plan.size if self._trains else None)
         if self._trains:
-            sized = dataset if "?" in dataset else f"{dataset}?places={plan.places}"
+            sized = f"{dataset}?places={plan.places}" if dataset == "toytown" else dataset
             learned, validation = datasets.load_dataset(sized, "train"), datasets.load_dataset(dataset, "val")
             self._sets = datasets.cached(learned), datasets.cached(validation)
 
