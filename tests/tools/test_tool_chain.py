@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -59,6 +60,25 @@ def test_queries_one_by_one_and_two_models_side_by_side(made, photos: Path, run,
     assert "more than chance" in out and "yes" not in out
     code, out, err = run("evaluate", f"--model={made.tflite}", f"--dataset=folder:{photos}", "--per_query=q.csv")
     assert code == 2 and "q.csv: exists already" in err
+
+
+def test_descriptors_for_other_programs(made, photos: Path, run, here: Path) -> None:
+    """The array and hloc's file hold the same descriptors, and each query's pairs are of its place first."""
+    data = f"--dataset=folder:{photos}"
+    code, out, err = run("describe", f"--model={made.tflite}", data, "--output=x.npy")
+    assert code == 0, err
+    assert "x.npy: descriptors of 6 numbers, float32, of unit length: 12 of the database and 6 of the queries\n" in out
+    rows = np.load(here / "x.npy", mmap_mode="r")
+    names = [line.split(",") for line in (here / "x.names.csv").read_text().splitlines()[1:]]
+    code, out, err = run("describe", f"--model={made.tflite}", data, "--output=x.h5", "--pairs=p.txt", "--nearest=2")
+    assert code == 0 and f"image_dir for hloc: {photos}\n" in out and "p.txt: 12 pairs\n" in out, err
+    with h5py.File(here / "x.h5") as file:
+        for row, (_, _, name) in zip(rows, names, strict=True):
+            np.testing.assert_array_equal(file[name]["global_descriptor"], row)
+            assert file[name]["image_size"][()].tolist() == [64, 48]
+    pairs = [line.split() for line in (here / "p.txt").read_text().splitlines()]
+    assert np.mean([query.split("/")[0] == match.split("/")[0] for query, match in pairs[::2]]) >= 0.8
+    assert sorted(path.name for path in here.iterdir()) == ["p.txt", "x.h5", "x.names.csv", "x.npy"]
 
 
 def test_packing(made, run, here: Path) -> None:

@@ -18,8 +18,8 @@ from tfplaces.common.errors import UserError
 from tfplaces.tools import entry, flag_values
 
 ROOT = Path(__file__).parents[2]
-ALL = sorted(p.stem for p in (ROOT / "tools").glob("*.py") if p.stem not in ("__init__", "entry"))
-TOOLS = ("train", "compress", "convert", "evaluate", "summarize", "benchmark", "reproduce", "pack")
+ALL = sorted(p.stem for p in (ROOT / "tools").glob("*.py") if p.stem not in ("__init__", "entry", "flag_values"))
+TOOLS = ("train", "compress", "convert", "describe", "evaluate", "summarize", "benchmark", "reproduce", "pack")
 
 
 def test_every_tool_has_a_console_command_and_a_name_of_its_own() -> None:
@@ -113,6 +113,28 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
         "evaluate", ["--model={tflite}", "--dataset={data}", "--input_size=32x32"], "takes images of 48x64 only",
     ),
     "no folder for json": ("evaluate", ["--model={tflite}", "--dataset={data}", "--json=no/a.json"], "does not exist"),
+    "no folder for queries": (
+        "evaluate", ["--model={tflite}", "--dataset={data}", "--per_query=no/a.csv"], "does not exist",
+    ),
+    "nothing to compare": (
+        "evaluate", ["--model={tflite}", "--dataset={data}", "--compare=no.keras"], "no.keras: no such model file",
+    ),
+    "ending of descriptors": ("describe", ["--model={tflite}", "--dataset={data}", "--output=x.txt"], "named .npy, or"),
+    "pairs of an array": (
+        "describe", ["--model={tflite}", "--dataset={data}", "--output=x.npy", "--pairs=p.txt"], "--pairs goes with",
+    ),
+    "nearest of no pairs": (
+        "describe", ["--model={tflite}", "--dataset={data}", "--output=x.h5", "--nearest=3"], "--nearest goes with",
+    ),
+    "nothing to describe": (
+        "describe", ["--model={tflite}", "--dataset=folder:none", "--output=x.npy"], "no such folder",
+    ),
+    "no folder for descriptors": (
+        "describe", ["--model={tflite}", "--dataset={data}", "--output=no/x.npy"], "does not exist",
+    ),
+    "garbage to describe with": (
+        "describe", ["--model={bad}/garbage.tflite", "--dataset={data}", "--output=x.npy"], "cut short or damaged",
+    ),
     "no model to pack": ("pack", ["--output=m.tflpack"], "--model"),
     "missing model to pack": ("pack", ["--model=no.tflite", "--output=m.tflpack"], "no.tflite: no such model file"),
     "tflpack ending": ("pack", ["--model={tflite}", "--output=m.zip"], "what is packed is named .tflpack"),
@@ -252,6 +274,10 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, run, made, bad_m
         ("compress", "m.places", ["--model={model}", "--output=m.places"]),
         ("convert", "m.tflite", ["--model={model}", "--output=m.tflite", "--calibration={data}"]),
         ("evaluate", "s.json", ["--model={model}", "--dataset={data}", "--json=s.json"]),
+        ("evaluate", "q.csv", ["--model={model}", "--dataset={data}", "--per_query=q.csv"]),
+        ("describe", "x.npy", ["--model={model}", "--dataset={data}", "--output=x.npy"]),
+        ("describe", "x.names.csv", ["--model={model}", "--dataset={data}", "--output=x.npy"]),
+        ("describe", "p.txt", ["--model={model}", "--dataset={data}", "--output=x.h5", "--pairs=p.txt"]),
         ("summarize", "s.json", ["--model={model}", "--json=s.json"]),
         ("pack", "m.tflpack", ["--model={tflite}", "--output=m.tflpack"]),
         ("benchmark", "b.json", ["--models={tflite}", "--json=b.json"]),

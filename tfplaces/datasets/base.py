@@ -42,6 +42,10 @@ class Images(abc.ABC):
         """What tells, beside the name and without reading it, whether an image is still the same."""
         return []
 
+    def path(self, index: int) -> str | None:
+        """The file that an image is the whole of; None where it is drawn, or a part of a file."""
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class PlaceDataset:
@@ -122,6 +126,9 @@ class Subset(Images):
     def stamp(self, index: int) -> list[int | str]:
         return self.images.stamp(self.indices[index])
 
+    def path(self, index: int) -> str | None:
+        return self.images.path(self.indices[index])
+
 
 def concatenate(parts: Sequence[Images]) -> Images:
     """Sequences of images, at least one, one after the other."""
@@ -142,6 +149,10 @@ class Concatenation(Images):
     def stamp(self, index: int) -> list[int | str]:
         n = len(self.first)
         return self.first.stamp(index) if index < n else self.second.stamp(index - n)
+
+    def path(self, index: int) -> str | None:
+        n = len(self.first)
+        return self.first.path(index) if index < n else self.second.path(index - n)
 
 
 def take_queries(dataset: PlaceDataset, indices: Sequence[int] | np.ndarray) -> PlaceDataset:

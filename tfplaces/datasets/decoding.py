@@ -88,6 +88,16 @@ def load_image(
             return resize(_to_rgb(path, part, image), size)
 
 
+def upright_size(path: str | os.PathLike) -> tuple[int, int]:
+    """The (height, width) in pixels of an image file once it is upright; its pixels are not decoded.
+
+    Raises:
+        UserError: the file is missing or is no image.
+    """
+    with open_image(path) as image:
+        return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+
+
 def resize(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
     """An RGB Pillow image as uint8 `[height, width, 3]`, resized to size (height, width) unless that is None."""
     if size is not None and image.size != (size[1], size[0]):

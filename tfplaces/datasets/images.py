@@ -43,6 +43,9 @@ class ImageFiles(Images):
             return []
         return [status.st_size, status.st_mtime_ns]
 
+    def path(self, index: int) -> str | None:
+        return os.path.join(self.root, self.names[index])
+
 
 class Room:
     """A bound on the memory of images that are kept, which caches may share.
@@ -116,6 +119,9 @@ class CachedImages(Images):
 
     def stamp(self, index: int) -> list[int | str]:
         return self.images.stamp(index)
+
+    def path(self, index: int) -> str | None:
+        return self.images.path(index)
 
     def _forget(self, key: tuple[int, tuple[int, int]]) -> None:
         with self._lock:

@@ -94,6 +94,9 @@ class Crops(ImageFiles):
     def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
         return load_image(os.path.join(self.root, self.names[index]), size, self.boxes[index])
 
+    def path(self, index: int) -> str | None:
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class _Query:
