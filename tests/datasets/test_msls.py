@@ -68,7 +68,7 @@ def test_each_query_in_its_own_city(msls: Path) -> None:
 def test_the_queries_of_papers_in_both_cities_at_once(msls: Path) -> None:
     dataset = load_dataset(f"msls:{msls}?protocol=740")
     assert [name[-6:-4] for name in dataset.queries.names] == ["c0", "c1", "s0"]
-    assert dataset.junk is None
+    assert dataset.junk is None and dataset.protocol == "msls"
     assert [row.tolist() for row in dataset.positives] == [[0, 1], [1, 2], [3]]
     assert dataset.notes[0] == "3 of 740 queries and 5 of 18,871 database images"
     assert "in both cities at once (protocol=740)" in dataset.notes[-1]

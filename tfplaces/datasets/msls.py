@@ -83,7 +83,8 @@ class Msls:
         shown = printable_name(base)
         images, missing = listed_images(shown, "database images", database.names, [base])
         query_images, also_missing = listed_images(shown, "queries", queries.names, [base])
-        dataset = PlaceDataset(spec, images, query_images, self._truth(queries, database, cities))
+        truth = self._truth(queries, database, cities)
+        dataset = PlaceDataset(spec, images, query_images, truth, protocol="msls")
         if self.protocol == "740":
             dataset = take_queries(dataset, dataset.answerable())
         published = None if self.city else _COUNTS.get((self.split, self.protocol))

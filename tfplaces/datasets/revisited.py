@@ -86,7 +86,7 @@ class RevisitedOxford:
             ImageFiles(self.path, database),
             Crops(self.path, queries, boxes),
             truth,
-            protocol="oxford",
+            protocol="revisited",
             notes=tuple(notes),
         )
 
