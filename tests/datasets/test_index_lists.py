@@ -61,6 +61,14 @@ def test_blocks_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row.tolist() for row in IndexLists.within(rows, values, 10)] == brute(rows, values, 10)
 
 
+def test_a_radius_that_joins_everything_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfplaces.datasets.index_lists._MAX_ENTRIES", 99)
+    points = np.arange(10.0)[:, None]
+    with pytest.raises(UserError, match="within a radius of 10 there are more than 99 pairs"):
+        IndexLists.within(points, points, 10)
+    assert IndexLists.within(points, points, 8).lengths.sum() == 98
+
+
 def test_what_is_no_distance_is_refused() -> None:
     points = np.zeros((2, 2))
     for radius in (-1.0, float("nan"), float("inf")):

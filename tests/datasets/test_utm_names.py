@@ -129,6 +129,18 @@ def test_zones_meet(write_photos: Write) -> None:
     assert positives(load_dataset(f"utm:{root}?radius=13")) == [[]]
 
 
+def test_two_positions_in_a_name_that_contradict_each_other_are_noticed(write_photos: Write) -> None:
+    """The real name of a panorama in Cambridge, and the same with latitude and longitude swapped."""
+    start, end = "@0302818.48@5787827.87@31@U@", "@0855@@{}@@@@@@.png"
+    names = [f"{start}52.2055679@0.1142114{end.format('000')}", f"{start}0.1142114@52.2055679{end.format('090')}"]
+    root = write_photos(*names, f"{start}152@0{end.format('180')}")
+    dataset = load_dataset(f"utm:{root}")
+    assert "in 2 of 3 names latitude and longitude are another place" in dataset.notes[1]
+    (root / names[1]).unlink()
+    (root / f"{start}152@0{end.format('180')}").unlink()
+    assert len(load_dataset(f"utm:{root}").notes) == 1
+
+
 def test_times(write_photos: Write) -> None:
     root = write_photos(f"queries/{name(0, time='202105')}", f"database/{name(0, time='201301')}")
     truth = load_dataset(f"utm:{root}").truth

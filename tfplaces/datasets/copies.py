@@ -9,7 +9,7 @@ import os
 from tfplaces.datasets.images import ImageFiles
 
 # Files of one size are compared by their beginnings first: these are read at once.
-_HEAD = 2**16
+_HEAD = 2**12
 
 
 def queries_in_database(queries: ImageFiles, database: ImageFiles) -> int:
@@ -17,17 +17,19 @@ def queries_in_database(queries: ImageFiles, database: ImageFiles) -> int:
 
     Only files that have the size of another are read.
     """
-    sizes: dict[int, list[str]] = collections.defaultdict(list)
-    for path in database.paths():
-        sizes[os.path.getsize(path)].append(path)
+    ours, theirs = _by_size(queries), _by_size(database)
     found = 0
-    digests: dict[tuple[str, int | None], bytes] = {}
-    for path in queries.paths():
-        candidates = sizes.get(os.path.getsize(path), ())
-        found += any(
-            all(_digest(path, most, digests) == _digest(other, most, digests) for most in (_HEAD, None))
-            for other in candidates
-        )
+    for size in ours.keys() & theirs.keys():
+        by_head: dict[bytes, list[str]] = collections.defaultdict(list)
+        for path in theirs[size]:
+            by_head[_digest(path, _HEAD)].append(path)
+        copied: dict[bytes, set[bytes]] = {}
+        for path in ours[size]:
+            head = _digest(path, _HEAD)
+            if head in by_head:
+                if head not in copied:
+                    copied[head] = {_digest(other) for other in by_head[head]}
+                found += _digest(path) in copied[head]
     return found
 
 
@@ -39,10 +41,14 @@ def note_of_copies(queries: ImageFiles, database: ImageFiles) -> tuple[str, ...]
     return (f"{found} of {len(queries)} queries are in the database too, byte by byte: finding those shows nothing",)
 
 
-def _digest(path: str, most: int | None, known: dict[tuple[str, int | None], bytes]) -> bytes:
+def _by_size(images: ImageFiles) -> dict[int, list[str]]:
+    sizes: dict[int, list[str]] = collections.defaultdict(list)
+    for path in images.paths():
+        sizes[os.path.getsize(path)].append(path)
+    return sizes
+
+
+def _digest(path: str, most: int | None = None) -> bytes:
     """The SHA-256 of a file, or of its first bytes."""
-    if (path, most) not in known:
-        with open(path, "rb") as file:
-            content = file.read(most)
-        known[path, most] = hashlib.sha256(content).digest()
-    return known[path, most]
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read(most)).digest()

@@ -73,7 +73,10 @@ class Frames:
             images.append(ImageFiles(folder, sorted(found.names, key=_natural)))
         queries, database = images
         ranks, how = self._ranks(queries, database)
-        positives = IndexLists.within(ranks[0][:, None], ranks[1][:, None], self.tolerance)
+        try:
+            positives = IndexLists.within(ranks[0][:, None], ranks[1][:, None], self.tolerance)
+        except UserError as error:
+            raise UserError(f"{self._name}: {error}") from None
         counted = f"{counts_note(len(queries), len(database), self._published)}, matched by {how}"
         unread = sorted(name for name in os.listdir(self.path) if _TRUTHS.fullmatch(name))
         if unread:

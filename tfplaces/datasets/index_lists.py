@@ -12,6 +12,8 @@ from tfplaces.common.errors import UserError
 
 # Pairs of positions that are compared at once.
 _BLOCK = 2**21
+# 2 GB of lists; more than that is a radius in the wrong unit.
+_MAX_ENTRIES = 250_000_000
 
 
 class IndexLists(Sequence[np.ndarray]):
@@ -85,7 +87,8 @@ class IndexLists(Sequence[np.ndarray]):
             beyond: what is this near or nearer does not count, metres; by default nothing is too near.
 
         Raises:
-            UserError: the radius or a position is not finite, or the radius is below 0.
+            UserError: the radius or a position is not finite, the radius is below 0, or the lists would be longer than
+                250 million entries.
         """
         row_positions, value_positions = np.asarray(row_positions, float), np.asarray(value_positions, float)
         if not (0 <= radius < np.inf):
@@ -95,17 +98,21 @@ class IndexLists(Sequence[np.ndarray]):
         if not len(row_positions) or not len(value_positions):
             return cls(np.empty(0), np.zeros(len(row_positions) + 1))
         spots, rows = np.unique(row_positions, axis=0, return_inverse=True)
-        lists, nearby = [], _Cells(value_positions, radius)
-        for spot, values in nearby.pairs(spots):
+        lists, counts = [], np.zeros(len(spots), np.int64)
+        for spot, values in _Cells(value_positions, radius).pairs(spots):
             distances = np.square(spots[spot] - value_positions[values]).sum(1)
             near = distances <= radius**2
             if beyond is not None:
                 near &= distances > beyond**2
             spot, values = spot[near], values[near]
-            order = np.lexsort((values, spot))
-            lists.append((spot[order], values[order]))
-        counts = np.bincount(np.concatenate([spot for spot, _ in lists]), minlength=len(spots))
-        return cls(_joined([values for _, values in lists]), _offsets(counts), rows.ravel())
+            lists.append(values[np.lexsort((values, spot))])
+            counts += np.bincount(spot, minlength=len(spots))
+            if counts.sum() > _MAX_ENTRIES:
+                raise UserError(
+                    f"within a radius of {radius:g} there are more than {_MAX_ENTRIES:,} pairs of a query and a "
+                    "database image; make it smaller"
+                )
+        return cls(_joined(lists), _offsets(counts), rows.ravel())
 
     def __len__(self) -> int:
         return len(self.rows)

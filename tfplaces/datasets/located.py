@@ -107,7 +107,10 @@ def located_dataset(
                     f"{spec}: max_angle needs headings, and {len(blind)} of {len(photos.names)} images have none, "
                     f"first: {printable_name(photos.names[blind[0]])}"
                 )
-    truth = _truth(queries, database, rule)
+    try:
+        truth = _truth(queries, database, rule)
+    except UserError as error:
+        raise UserError(f"{spec}: {error}") from None
     files = ImageFiles(known.root, known.names), ImageFiles(queries.root, queries.names)
     if database is None:
         parts = "" if queries.groups is None else f" of {len(np.unique(queries.groups)):,} {group}s"

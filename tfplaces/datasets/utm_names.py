@@ -26,7 +26,7 @@ from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.discovery import find_images, resolve_names
 from tfplaces.datasets.located import Located, Rule, located_dataset
-from tfplaces.datasets.positions import utm_to_metres
+from tfplaces.datasets.positions import to_utm, utm_to_metres
 
 _NUMBER = re.compile(r"[-+]?\d{1,12}(\.\d{0,12})?")
 _SPLITS = ("train", "val", "test")
@@ -76,8 +76,8 @@ class UtmNames:
             if _is_folder(folder, self.queries):
                 raise UserError(f"{self._name}: {printable_name(folder)} has {self.queries}, but no database")
             photos = self._read(folder)
-            (located,) = _located(self._name, photos)
-            return located_dataset(self._name, located, None, rule, photos.notes, "panorama")
+            (located,), notes = _located(self._name, photos)
+            return located_dataset(self._name, located, None, rule, [*photos.notes, *notes], "panorama")
         if not _is_folder(folder, self.queries):
             others = sorted(name for name in os.listdir(folder) if name.startswith("quer") and _is_folder(folder, name))
             instead = f"; of queries there is {', '.join(map(printable_name, others))}: ?queries=NAME" if others else ""
@@ -85,8 +85,9 @@ class UtmNames:
                 f"{self._name}: {printable_name(folder)} has database, but no {printable_name(self.queries)}{instead}"
             )
         parts = [self._read(os.path.join(folder, part)) for part in (self.queries, "database")]
-        queries, database = _located(self._name, *parts)
-        return located_dataset(self._name, queries, database, rule, [note for part in parts for note in part.notes])
+        (queries, database), notes = _located(self._name, *parts)
+        notes = [*(note for part in parts for note in part.notes), *notes]
+        return located_dataset(self._name, queries, database, rule, notes)
 
     @property
     def _name(self) -> str:
@@ -142,6 +143,8 @@ class _Fields(NamedTuple):
     northing: float
     zone: int  # 0 where it does not say
     southern: bool
+    latitude: float  # NaN where it does not say, and so the next one
+    longitude: float
     panorama: str
     heading: float  # NaN where it does not say
     time: str
@@ -166,14 +169,20 @@ def _fields(name: str) -> _Fields | None:
         float(fields[1]),
         int(zone) if re.fullmatch(r"0?[1-9]|[1-5]\d|60", zone) else 0,
         len(band) == 1 and band in "CDEFGHJKLM",
+        _number(fields[4]),
+        _number(fields[5]),
         fields[6],
-        float(fields[8]) if _NUMBER.fullmatch(fields[8]) else float("nan"),
+        _number(fields[8]),
         fields[12],
     )
 
 
-def _located(spec: str, *parts: _Photos) -> list[Located]:
-    """The photos with their positions, in coordinates that all parts share."""
+def _number(field: str) -> float:
+    return float(field) if _NUMBER.fullmatch(field) else float("nan")
+
+
+def _located(spec: str, *parts: _Photos) -> tuple[list[Located], list[str]]:
+    """The photos with their positions, in coordinates that all parts share, and notes."""
     fields = [read for part in parts for read in part.fields]
     columns = {name: np.array([getattr(read, name) for read in fields]) for name in _Fields._fields}
     try:
@@ -187,9 +196,27 @@ def _located(spec: str, *parts: _Photos) -> list[Located]:
     names = [name for part in parts for name in part.names]
     located = Located("", names, positions, columns["heading"], groups, times)
     ends = np.cumsum([len(part.names) for part in parts])
-    return [
+    divided = [
         dataclasses.replace(located.take(np.arange(end - len(part.names), end)), root=part.folder)
         for part, end in zip(parts, ends, strict=True)
+    ]
+    return divided, _contradictions(columns, names)
+
+
+def _contradictions(columns: dict[str, np.ndarray], names: list[str]) -> list[str]:
+    """A note of the names whose two positions, on the grid and in degrees, are not the same place."""
+    latitudes, longitudes = columns["latitude"], columns["longitude"]
+    both = np.flatnonzero(np.isfinite(latitudes) & np.isfinite(longitudes) & (columns["zone"] > 0))
+    bad = (np.abs(latitudes[both]) > 90) | (np.abs(longitudes[both]) > 180)
+    both, beyond = both[~bad], both[bad]
+    on_grid = to_utm(latitudes[both], longitudes[both], columns["zone"][both])
+    given = np.stack([columns["easting"], columns["northing"]], axis=1)[both]
+    far = np.sort(np.concatenate([beyond, both[~(np.abs(on_grid - given) < 100).all(1)]]))
+    if not len(far):
+        return []
+    return [
+        f"in {len(far)} of {len(names)} names latitude and longitude are another place than easting and northing, "
+        f"which are used; are they swapped? first: {printable_name(names[far[0]])}"
     ]
 
 
