@@ -1,12 +1,14 @@
 """Fixtures that tests share: photos on disk, and real data where it is at hand."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tfplaces.common.errors import UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -23,6 +25,22 @@ def tfplaces_data() -> Path:
     if not path:
         pytest.skip("TFPLACES_DATA is not set: no real images and weights")
     return Path(path)
+
+
+@pytest.fixture(scope="session")
+def converter_here() -> Iterator[None]:
+    """Runs the TFLite converter in this process: one of its own takes seconds to import TensorFlow."""
+    from tfplaces.lite import float_form, saved_model
+
+    def run(arguments: Sequence[str]) -> None:
+        try:
+            saved_model.main(*arguments)
+        except Exception as error:
+            raise UserError(f"the TFLite converter failed: {error}") from None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(float_form, "run_converter", run)
+        yield
 
 
 @pytest.fixture

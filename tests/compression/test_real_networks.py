@@ -17,6 +17,8 @@ from tfplaces.models import PlaceNet
 from tfplaces.pretrained import load_backbone_weights
 from tfplaces.training import initialize_netvlad
 
+pytestmark = pytest.mark.usefixtures("converter_here")
+
 SIZE = (224, 320)
 
 

@@ -19,6 +19,7 @@ from tfplaces import coding
 from tfplaces.datasets import ImageFiles
 from tfplaces.describers import describe_images
 
+pytestmark = pytest.mark.usefixtures("converter_here")
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "deploy" / "linux" / "find_place.py"
 KEPT_OUT = (
@@ -151,8 +152,14 @@ def test_links_are_followed_and_what_is_left_out_is_said(model: Path, photos: Pa
         (["--model={photo}", "{photo}"], "0.jpg: not a .tflite or .tflpack file"),
         (["--model={bad}/b.tflite", "{photo}"], "b.tflite: not a TFLite model"),
         (["--model={bad}/b.tflpack", "{photo}"], "b.tflpack: "),
-        (["--model={bad}/other.tflite", "{photo}"], "other.tflite: not a"),
-        (["--model={bad}/other.tflpack", "{photo}"], "other.tflpack: not a"),
+        (
+            ["--model={bad}/other.tflite", "{photo}"],
+            "other.tflite: a TFLite model cut short or damaged: it has no input",
+        ),
+        (
+            ["--model={bad}/other.tflpack", "{photo}"],
+            "other.tflpack: a TFLite model cut short or damaged: it has no input",
+        ),
         (["--matches=0", "{photo}"], "--matches"),
         ([], "photo"),
     ],

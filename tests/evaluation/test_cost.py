@@ -12,6 +12,8 @@ import pytest
 
 from tfplaces.evaluation import cost, measure_latency, measure_memory
 
+pytestmark = pytest.mark.usefixtures("converter_here")
+
 
 class FakeRunner:
     """A model whose warm-up is slow and whose runs take 6 or 2 ms times the number of the round: it gets busier."""

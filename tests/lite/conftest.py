@@ -15,6 +15,11 @@ from tfplaces.training import add_whitening, initialize_netvlad
 SIZE = (48, 64)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick(converter_here: None) -> None:
+    """Everything here converts."""
+
+
 @pytest.fixture(scope="session")
 def town() -> PlaceDataset:
     return load_dataset("toytown?places=6")

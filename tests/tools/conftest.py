@@ -18,6 +18,11 @@ from tfplaces.tools import entry
 Result = tuple[int, str, str]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick(converter_here: None) -> None:
+    """Everything here converts."""
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six places of three photos; those of a place differ by noise. The first of each is the query."""

@@ -147,6 +147,19 @@ def convert_saved_model(
         images[0, 0, 0, 0, 0], images[0, 0, 0, 0, 1] = 0, 255
         arguments += ["int8" if int8_output else "float32", os.path.join(os.path.dirname(result), "calibration.npy")]
         np.save(arguments[-1], images)
+    run_converter(arguments)
+    return result
+
+
+def run_converter(arguments: Sequence[str]) -> None:
+    """Runs `tfplaces.lite.saved_model` in a process of its own.
+
+    Args:
+        arguments: its arguments.
+
+    Raises:
+        UserError: it failed.
+    """
     # The other end of the child's standard input, which the system closes when this process ends, however it does.
     its_input, our_end = os.pipe()
     try:
@@ -164,4 +177,3 @@ def convert_saved_model(
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}; was there memory enough?"])[-1]
         raise UserError(f"the TFLite converter failed: {reason}")
-    return result
