@@ -42,7 +42,10 @@ def test_queries_and_database(write_photos: Write, base: str, split: str) -> Non
     assert positives(dataset) == [[0, 1, 2], []]
     assert dataset.truth.to_train(0).tolist() == [0]
     assert dataset.truth.never_negative(0).tolist() == [0, 1, 2]
-    assert dataset.notes == ("2 queries, 4 database images; 1 of the queries have something to be found within 25 m",)
+    assert dataset.notes == (
+        "2 queries, 4 database images; 1 of the queries have something to be found within 25 m",
+        *([f"this is the split {split[:-1]}"] if split else []),
+    )
     assert dataset.queries.read(0, (4, 4)).shape == (4, 4, 3)
     assert not has_splits(f"utm:{root}")
     assert positives(load_dataset(f"utm:{root}?radius=10")) == [[0], []]

@@ -14,7 +14,7 @@ import numpy as np
 from tfplaces.common.errors import UserError
 from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
-from tfplaces.datasets.discovery import resolve_names
+from tfplaces.datasets.discovery import points_outside, resolve_names
 from tfplaces.datasets.located import Located, Rule, located_dataset
 from tfplaces.datasets.positions import degrees_to_metres, trouble_with_degrees, utm_to_metres
 from tfplaces.datasets.tables import Table, named_lines, read_degrees, read_number, read_table, read_times
@@ -98,7 +98,7 @@ class CsvTable:
         rows = np.flatnonzero([chosen in (None, split) for split in splits])
         photos, notes = self._located(rows)
         shown = [*table.notes, *notes]
-        if chosen:
+        if chosen is not None:
             shown.append(f"these are the {len(rows):,} rows of the split {chosen}, of {len(table):,}")
         if not any(roles):
             return located_dataset(self._name, photos, None, rule, shown, "sequence")
@@ -174,15 +174,20 @@ class CsvTable:
                 headings[row] = read_degrees(cell)
                 if not np.isfinite(headings[row]):
                     trouble.add(row, f"heading {_shown(cell)} is no number")
-        names = table.cells["path"]
-        for row, name in enumerate(names):
-            if not name:
-                trouble.add(row, "has no path")
-        trouble.raise_if_any(self._name)
         root = os.path.expanduser(self.images) or os.path.dirname(self.path) or "."
         if not os.path.isdir(root):
             raise UserError(f"{self._name}: images={printable_name(self.images)} is no folder")
-        names = [_relative(name, root) for name in names]
+        names = [_relative(name, root) for name in table.cells["path"]]
+        lines: dict[str, int] = {}
+        for row, name in enumerate(names):
+            first = lines.setdefault(name, table.lines[row])
+            if not name:
+                trouble.add(row, "has no path")
+            elif points_outside(name):
+                trouble.add(row, f"{printable_name(name[:500])} points outside {printable_name(root)}")
+            elif first != table.lines[row]:
+                trouble.add(row, f"{printable_name(name[:500])} is in line {first} too")
+        trouble.raise_if_any(self._name)
         files = resolve_names(root, names, self._name, table.lines)
         sequences = table.cells.get("sequence", [])
         # A photo that names no sequence stands alone.

@@ -161,6 +161,13 @@ def resolve_names(
     return found
 
 
+def points_outside(name: str) -> bool:
+    """Whether a name is no name within a folder, on this system or another: absolute, on a drive, or with `..`."""
+    parts = name.replace("\\", "/").split("/")
+    drive = len(parts[0]) == 2 and parts[0][1] == ":" and parts[0][0].isalpha()
+    return name.startswith(("/", "\\")) or drive or ".." in parts or os.path.isabs(name)
+
+
 class _Lookup:
     """Finds the file that a name means; the folder is listed only once a name is no file as it stands."""
 
@@ -192,9 +199,7 @@ class _Lookup:
     def _check(self, name: str) -> None:
         """Refuses what is no name of a file inside the folder, on this system or another."""
         shown = printable_name(name)
-        parts = name.replace("\\", "/").split("/")
-        drive = len(parts[0]) == 2 and parts[0][1] == ":" and parts[0][0].isalpha()
-        if name.startswith(("/", "\\")) or drive or ".." in parts or os.path.isabs(name):
+        if points_outside(name):
             raise UserError(f"{self._source}: {shown} points outside {printable_name(self._root)}")
         try:
             encodable = name != "" and b"\0" not in os.fsencode(name)

@@ -71,13 +71,13 @@ class UtmNames:
             raise UserError(f"{self._name}: no such folder")
         rule = Rule(self.radius, min(self.training_radius, self.radius), self.max_angle)
         rule.check(self._name)
-        folder = self._split_folder()
+        folder, chosen = self._split_folder()
         if not _is_folder(folder, "database"):
             if _is_folder(folder, self.queries):
                 raise UserError(f"{self._name}: {printable_name(folder)} has {self.queries}, but no database")
             photos = self._read(folder)
             (located,), notes = _located(self._name, photos)
-            return located_dataset(self._name, located, None, rule, [*photos.notes, *notes], "panorama")
+            return located_dataset(self._name, located, None, rule, [*chosen, *photos.notes, *notes], "panorama")
         if not _is_folder(folder, self.queries):
             others = sorted(name for name in os.listdir(folder) if name.startswith("quer") and _is_folder(folder, name))
             instead = f"; of queries there is {', '.join(map(printable_name, others))}: ?queries=NAME" if others else ""
@@ -86,7 +86,7 @@ class UtmNames:
             )
         parts = [self._read(os.path.join(folder, part)) for part in (self.queries, "database")]
         (queries, database), notes = _located(self._name, *parts)
-        notes = [*(note for part in parts for note in part.notes), *notes]
+        notes = [*chosen, *(note for part in parts for note in part.notes), *notes]
         return located_dataset(self._name, queries, database, rule, notes)
 
     @property
@@ -99,14 +99,16 @@ class UtmNames:
         here = any(_is_folder(self.path, part) for part in (self.queries, "database", *_SPLITS))
         return self.path if here or not os.path.isdir(inner) else inner
 
-    def _split_folder(self) -> str:
+    def _split_folder(self) -> tuple[str, list[str]]:
+        """The folder of the split, and a note of which that is if nobody named it."""
         base, splits = self._base(), self.splits
         if self.split is None and not splits:
-            return base
+            return base, []
         if self.split is None and ("test" in splits or len(splits) == 1):
-            return os.path.join(base, "test" if "test" in splits else splits[0])
+            split = "test" if "test" in splits else splits[0]
+            return os.path.join(base, split), [f"this is the split {split}"]
         if self.split in splits:
-            return os.path.join(base, self.split)
+            return os.path.join(base, self.split), []
         there = f"there are {' and '.join(splits)}" if splits else "its photos are not divided into splits"
         raise UserError(
             f"{self._name}: " + (f"no split {self.split}; {there}" if self.split else f"name a split; {there}")
@@ -114,7 +116,7 @@ class UtmNames:
 
     def _read(self, folder: str) -> _Photos:
         """The photos of a folder whose names fit."""
-        listed = f"{folder}_images_paths.txt"
+        listed = f"{folder.rstrip(os.sep)}_images_paths.txt"
         if os.path.exists(listed):
             lines = read_regular(listed, _MAX_LIST_BYTES).decode("utf-8", "surrogateescape").splitlines()
             names, notes = resolve_names(folder, [line for line in lines if line], printable_name(listed)), []
