@@ -26,7 +26,7 @@ def walk(relevant: list[bool], protocol: str) -> float:
 
 def in_groups(scores: list[float], kinds: list[str]) -> Groups:
     values, kinds = np.array(scores, np.float32), np.array(kinds)
-    return group(np.sort(values), values[kinds == "positive"], values[kinds == "skipped"])
+    return group(values, values[kinds == "positive"], values[kinds == "skipped"])
 
 
 def at_ranks(ranks: list[int]) -> Groups:

@@ -202,6 +202,32 @@ def test_tokyo_keeps_the_first_of_each_panorama(seed: int) -> None:
             assert found.figures[f"recall@{n}"][i] == expected
 
 
+@given(seed=st.integers(0, 2**32), protocol=st.sampled_from(PROTOCOLS))
+@settings(max_examples=30, deadline=None)
+def test_a_group_is_as_good_as_its_nearest_image(seed: int, protocol: str) -> None:
+    """With ties: figures are those of a database of one image a group, the most similar of those that are no junk."""
+    rng = np.random.default_rng(seed)
+    groups = rng.permutation(np.concatenate([np.arange(25), rng.integers(0, 25, 50)]))
+    kinds = rng.choice(3, 25, p=[0.6, 0.3, 0.1])
+    kinds[0] = 1
+    similar = rng.integers(0, 12, 75).astype(np.float32) / 12
+    extra = rng.random(75) < 0.1  # junk whatever its group
+    junk = extra | (kinds[groups] == 2)
+    truth = GroundTruth(
+        IndexLists.of([np.flatnonzero((kinds[groups] == 1) & ~junk)]),
+        junk=IndexLists.of([np.flatnonzero(junk)]),
+        database_groups=groups,
+    )
+    there = [g for g in range(25) if not junk[groups == g].all()]
+    best = np.array([similar[(groups == g) & ~junk].max() for g in there], np.float32)
+    reduced = GroundTruth(IndexLists.of([[i for i, g in enumerate(there) if kinds[g] == 1]]))
+    found = score_queries(data_set(truth, 75, protocol), iter([similar]))
+    expected = score_queries(data_set(reduced, len(there), protocol), iter([best]))
+    assert len(found.queries) == len(expected.queries)
+    for name, figure in expected.figures.items():
+        np.testing.assert_allclose(found.figures[name], figure, rtol=1e-9, err_msg=name)
+
+
 def at_ranks(positives: list[int], length: int, protocol: str, junk: tuple[int, ...] = ()) -> dict[str, float]:
     truth = GroundTruth(IndexLists.of([positives]), junk=IndexLists.of([list(junk)]))
     found = score_queries(data_set(truth, length, protocol), iter([np.linspace(1, 0, length, dtype=np.float32)]))

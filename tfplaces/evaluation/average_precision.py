@@ -33,13 +33,14 @@ def group(scores: np.ndarray, positives: np.ndarray, skipped: np.ndarray) -> Gro
     """Finds the groups of a query's positives in the list of the database, ranked by score, equal scores together.
 
     Args:
-        scores: score of each database image, the higher the better, `[database]`, sorted ascending.
+        scores: score of each database image, the higher the better, `[database]`.
         positives: scores of the positives, `[positives]`, not empty.
         skipped: scores of the images that are taken out of the list first, such as junk, none of them positive,
             `[skipped]`.
     """
     values, counts = np.unique(positives, return_counts=True)
-    skipped = np.sort(skipped)
+    # What is worse than the last positive need not be sorted.
+    scores, skipped = (np.sort(some[some >= values[0]]) for some in (scores, skipped))
     below, up_to = (
         np.searchsorted(scores, values, side) - np.searchsorted(skipped, values, side) for side in ("left", "right")
     )

@@ -58,14 +58,14 @@ def score_queries(dataset: PlaceDataset, similarities: Iterator[np.ndarray]) -> 
     """
     queries, rows, first_ranks, top, nearness = [], [], [], [], []
     names, figures_of = _protocol_figures(dataset.protocol)
+    ranking = _Ranking(dataset.truth.database_groups)
     for q, row in enumerate(similarities):
         if not len(dataset.others(q)):
             continue
-        ascending = np.sort(row)
         junk = np.empty(0, np.int64) if dataset.junk is None else dataset.junk[q]
         ignored = dataset.ignored(q)
-        ranked = _groups(dataset, row, ascending, dataset.positives[q], junk)
-        others = _groups(dataset, row, ascending, dataset.others(q), ignored) if len(ignored) > len(junk) else ranked
+        ranked = ranking.groups(row, dataset.positives[q], junk)
+        others = ranking.groups(row, dataset.others(q), ignored) if len(ignored) > len(junk) else ranked
         queries.append(q)
         recalls = [0.0 if others is None else recall(others, n) for n in RECALL_AT]
         rows.append([*figures_of(ranked), *recalls])
@@ -146,27 +146,41 @@ def _protocol_figures(name: str) -> tuple[tuple[str, ...], Callable[[Groups | No
     return names, figures
 
 
-def _groups(
-    dataset: PlaceDataset, row: np.ndarray, ascending: np.ndarray, positives: np.ndarray, skipped: np.ndarray
-) -> Groups | None:
-    """Where positives stand among the database images of a query, those skipped taken out first.
-
-    Of database images that count once, only the nearest stays in the list. None where it is never a positive.
+class _Ranking:
+    """Finds where positives stand among the database images, of which those of one group count once.
 
     Args:
-        dataset: says which database images count once.
-        row: similarities of the query to the database, float32 `[database]`.
-        ascending: the same, sorted.
-        positives, skipped: database indices, `[n]`.
+        groups: the group of each database image, int64 `[database]`; None where each counts.
     """
-    once = dataset.truth.database_groups
-    if once is not None:
-        left = np.setdiff1d(np.arange(len(row)), skipped)
-        by_group = left[np.lexsort((-row[left], once[left]))]
-        nearest = by_group[np.unique(once[by_group], return_index=True)[1]]
-        skipped = np.setdiff1d(np.arange(len(row)), nearest)
-        positives = np.intersect1d(positives, nearest)
-    return group(ascending, row[positives], row[skipped]) if len(positives) else None
+
+    def __init__(self, groups: np.ndarray | None):
+        self._order = None if groups is None else np.argsort(groups, kind="stable")
+        if groups is not None:
+            _, self._starts, self._sizes = np.unique(groups[self._order], return_index=True, return_counts=True)
+
+    def groups(self, row: np.ndarray, positives: np.ndarray, skipped: np.ndarray) -> Groups | None:
+        """The groups of equal score that hold positives, those skipped taken out of the list first.
+
+        Of database images that count once, only the nearest stays in the list, the first of those equally near. None
+        where it is never a positive.
+
+        Args:
+            row: similarities of the query to the database, float32 `[database]`.
+            positives, skipped: database indices, `[n]`, none in both.
+        """
+        if self._order is not None:
+            left = row.copy()
+            left[skipped] = -np.inf
+            by_group = left[self._order]
+            best = np.maximum.reduceat(by_group, self._starts)
+            at_best = np.flatnonzero(by_group == np.repeat(best, self._sizes))
+            first = np.searchsorted(at_best, self._starts)
+            is_positive = np.zeros(len(row), bool)
+            is_positive[positives] = True
+            found = is_positive[self._order[at_best[first]]]
+            # A group of which all images are skipped is not in the list.
+            row, positives, skipped = best[best > -np.inf], np.flatnonzero(found[best > -np.inf]), np.empty(0, np.int64)
+        return group(row, row[positives], row[skipped]) if len(positives) else None
 
 
 def _metres(dataset: PlaceDataset, queries: np.ndarray, top: np.ndarray) -> np.ndarray:
