@@ -120,6 +120,15 @@ def test_what_inflates_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_struct(path, "dbStruct")
 
 
+def test_members_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty member has 8 bytes in the file, and many times more in memory."""
+    monkeypatch.setattr("tfplaces.datasets.matlab.MAX_BYTES", 2**13)
+    path = tmp_path / "a.mat"
+    path.write_bytes(HEAD + one_field(matrix(1, (500, 1), struct.pack("<II", 14, 0) * 500, name=b"")))
+    with pytest.raises(UserError, match="too many members"):
+        read_struct(path, "dbStruct")
+
+
 def test_version_4_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"x": np.eye(30)}, format="4")

@@ -1,4 +1,4 @@
-"""Data sets whose ground truth is a `dbStruct` in a `.mat` file, as NetVLAD's authors publish them (CVPR 2016).
+"""Ground truth as a `dbStruct` in a `.mat` file, as NetVLAD's authors publish it (Arandjelović et al., CVPR 2016).
 
 A database image shows the place of a query if it was taken within `posDistThr` metres (25). Training draws a query
 towards those that are more than a metre and at most √`nonTrivPosDistSqThr` metres (10) away. Tokyo Time Machine has
@@ -11,7 +11,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 
@@ -157,14 +157,8 @@ def open_dbstruct(
     return PlaceDataset(spec, images, query_images, read.ground_truth(), notes=notes)
 
 
-def find_dbstruct(spec: str, path: str, name: str, utm_folder: str) -> str:
+def find_dbstruct(spec: str, path: str, name: str) -> str:
     """The `.mat` file of a published data set, in its folder or in `datasets` there.
-
-    Args:
-        spec: the data set, for messages.
-        path: its folder.
-        name: that of the file.
-        utm_folder: where the photos lie, relative to `path`, if they were given UTM names, which other kind is for.
 
     Raises:
         UserError: it is not there.
@@ -174,9 +168,7 @@ def find_dbstruct(spec: str, path: str, name: str, utm_folder: str) -> str:
     files = [os.path.join(path, *folders, name) for folders in ((), ("datasets",))]
     file = next(filter(os.path.exists, files), None)
     if file is None:
-        renamed = os.path.join(path, utm_folder)
-        hint = f"; its images have UTM names: open utm:{printable_name(renamed)}"
-        raise UserError(f"{spec}: no {name} there or in datasets" + hint * os.path.isdir(renamed + "/database"))
+        raise UserError(f"{spec}: no {name} there or in datasets")
     return file
 
 
@@ -206,71 +198,3 @@ class DbStructFile:
                 raise UserError(f"{spec}: no such folder: {printable_name(folder)}")
         images = self.images or os.path.dirname(self.path) or "."
         return open_dbstruct(spec, self.path, [images], [self.queries or images], None)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pittsburgh30k:
-    """Pittsburgh 30k (Torii et al., CVPR 2013; split by Arandjelović et al., CVPR 2016).
-
-    Attributes:
-        path: a folder with `pitts30k_SPLIT.mat`, in it or in its `datasets`; the database images are relative to it or
-            to its `images`, the queries to it, its `queries_real` or its `queries`.
-        split: which third of the town.
-    """
-
-    path: str
-    split: Literal["train", "val", "test"] = "test"
-
-    kind: ClassVar[str] = "pitts30k"
-    file: ClassVar[str] = "pitts30k"
-    # Queries and database images of each split, as published.
-    counts: ClassVar[dict[str, tuple[int, int]]] = {
-        "train": (7_416, 10_000),
-        "val": (7_608, 10_000),
-        "test": (6_816, 10_000),
-    }
-
-    def open(self) -> PlaceDataset:
-        """Opens the data set.
-
-        Raises:
-            UserError: no such folder or `.mat` file, or the file is no sound `dbStruct`.
-        """
-        spec, name = f"{self.kind}:{printable_name(self.path)}", f"{self.file}_{self.split}.mat"
-        if self.split not in self.counts:
-            raise UserError(f"{spec}: split={printable_name(self.split)}, but it must be {' or '.join(self.counts)}")
-        file = find_dbstruct(spec, self.path, name, f"images/{self.split}")
-        database, queries = (
-            [os.path.join(self.path, folder) if folder else self.path for folder in folders]
-            for folders in (("", "images"), ("queries_real", "queries", "query", "images", ""))
-        )
-        return open_dbstruct(spec, file, database, queries, self.counts[self.split])
-
-
-@dataclasses.dataclass(frozen=True)
-class Pittsburgh250k(Pittsburgh30k):
-    """Pittsburgh 250k; options as of `Pittsburgh30k`."""
-
-    kind: ClassVar[str] = "pitts250k"
-    file: ClassVar[str] = "pitts250k"
-    counts: ClassVar[dict[str, tuple[int, int]]] = {
-        "train": (7_824, 91_464),
-        "val": (7_608, 78_648),
-        "test": (8_280, 83_952),
-    }
-
-
-@dataclasses.dataclass(frozen=True)
-class TokyoTimeMachine(Pittsburgh30k):
-    """Tokyo Time Machine (Arandjelović et al., CVPR 2016), for training.
-
-    Attributes:
-        path: a folder with `tokyoTM_SPLIT.mat`, in it or in its `datasets`; images are relative to it or its `images`.
-        split: which part of the town.
-    """
-
-    split: Literal["train", "val"] = "val"
-
-    kind: ClassVar[str] = "tokyotm"
-    file: ClassVar[str] = "tokyoTM"
-    counts: ClassVar[dict[str, tuple[int, int]]] = {"train": (7_277, 49_104), "val": (7_186, 49_056)}

@@ -69,7 +69,7 @@ def checked_name(source: str, name: str) -> str:
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     outside = name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in parts
-    if outside or not parts or not name.isprintable():
+    if outside or not parts or any(character < " " or "\ud800" <= character <= "\udfff" for character in name):
         raise UserError(f"{source}: '{printable_name(name[:200])}' is no name of a file inside the folder of images")
     return "/".join(parts)
 

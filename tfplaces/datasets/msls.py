@@ -176,7 +176,9 @@ def _read(base: str, city: str, number: int, role: str, split: str) -> _Photos:
 
 def _table(folder: str, file: str, *columns: str) -> Table:
     path = os.path.join(folder, file)
-    table = read_table(path, {name: (name.replace("_", ""),) for name in columns})
+    # The page of the data set calls the key of a sequence its id.
+    other = {"sequence_key": ("sequencekey", "sequenceid")}
+    table = read_table(path, {name: other.get(name, (name.replace("_", ""),)) for name in columns})
     missing = [name for name in columns if name not in table.cells]
     if missing:
         raise UserError(f"{printable_name(path)}: has no column {missing[0]}")

@@ -23,7 +23,7 @@ from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.csv_table import CsvTable
-from tfplaces.datasets.dbstruct import DbStructFile, Pittsburgh30k, Pittsburgh250k, TokyoTimeMachine
+from tfplaces.datasets.dbstruct import DbStructFile
 from tfplaces.datasets.exif_photos import ExifPhotos
 from tfplaces.datasets.folder import Folder
 from tfplaces.datasets.frames import Frames, Nordland
@@ -32,6 +32,7 @@ from tfplaces.datasets.holidays import Holidays
 from tfplaces.datasets.msls import Msls
 from tfplaces.datasets.numpy_truth import NumpyLists, NumpyPositions
 from tfplaces.datasets.oxford_paris import OxfordBuildings, ParisBuildings
+from tfplaces.datasets.pittsburgh import Pittsburgh30k, Pittsburgh250k, TokyoTimeMachine
 from tfplaces.datasets.revisited import RevisitedOxford, RevisitedParis
 from tfplaces.datasets.sf_xl import SanFranciscoXL
 from tfplaces.datasets.splitting import hold_out
