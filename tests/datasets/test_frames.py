@@ -45,6 +45,20 @@ def test_every_tenth_frame_is_found_among_all(write_photos: Write) -> None:
     assert found == [["9.png", "10.png", "11.png"], ["19.png", "20.png", "21.png"]]
 
 
+def test_every_tenth_frame_may_be_numbered_anew(write_photos: Write) -> None:
+    """gsv-cities' Nordland: query q matches the frames 10q ± 1. Whoever does not say so is told."""
+    root = write_photos(*files("query", "0000", "0001", "0002"), *files("ref", *(f"{k:04d}" for k in range(25))))
+    dataset = load_dataset(f"nordland:{root}?every=10&tolerance=1")
+    assert [row.tolist() for row in dataset.positives] == [[0, 1], [9, 10, 11], [19, 20, 21]]
+    assert not any("every=10" in note for note in dataset.notes)
+    dataset = load_dataset(f"nordland:{root}?tolerance=0")
+    assert [row.tolist() for row in dataset.positives] == [[0], [1], [2]]
+    assert any("say every=10" in note for note in dataset.notes)
+    assert not any("say every=10" in note for note in load_dataset(f"nordland:{root}?match=number").notes)
+    with pytest.raises(UserError, match="every=10 is for frames in order"):
+        load_dataset(f"nordland:{root}?every=10&match=number")
+
+
 def test_nordland_counts_ten_frames(write_photos: Write) -> None:
     root = write_photos(*files("winter", *range(30)), *files("summer", *range(30)))
     dataset = load_dataset(f"nordland:{root}")
@@ -88,6 +102,7 @@ def test_missing_frames_and_truths_that_are_not_read_are_noted(write_photos: Wri
         ([], "", "no queries and database there"),
         (["queries/1.png", "database/a.txt.gif2"], "", "no images in .*database"),
         (["queries/1.png", "database/1.png"], "?tolerance=-1", "tolerance=-1, but"),
+        (["queries/1.png", "database/1.png"], "?every=0", "every=0, but"),
         (["queries/a.png", "database/1.png"], "?match=number", "not every frame has a number of its own"),
         (["queries/1a1.png", "queries/2a1.png", "database/1.png"], "?match=number", "number of its own"),
         (["queries/" + "9" * 40 + ".png", "database/1.png"], "?match=number", "number of its own"),

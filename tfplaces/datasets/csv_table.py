@@ -29,8 +29,8 @@ COLUMNS: dict[str, Sequence[str]] = {
     "longitude": (
         "longitude", "lon", "lng", "long", "gpslongitude", "gpslon", "gpslng", "londeg", "länge", "längengrad",
     ),
-    "easting": ("easting", "utmeasting", "utmeast", "utme", "east", "eastings", "utmx"),
-    "northing": ("northing", "utmnorthing", "utmnorth", "utmn", "north", "northings", "utmy"),
+    "easting": ("easting", "utmeasting", "utmeast", "utme", "east", "eastings", "utmx", "rechtswert", "ostwert"),
+    "northing": ("northing", "utmnorthing", "utmnorth", "utmn", "north", "northings", "utmy", "hochwert", "nordwert"),
     "zone": ("zone", "utmzone", "zonenumber"),
     "split": ("split", "set", "subset", "partition"),
     "role": ("role", "type", "kind", "part"),
@@ -184,7 +184,8 @@ class CsvTable:
             if not name:
                 trouble.add(row, "has no path")
             elif points_outside(name):
-                trouble.add(row, f"{printable_name(name[:500])} points outside {printable_name(root)}")
+                place = f"{printable_name(root)}, which ?images=DIR may change"
+                trouble.add(row, f"{printable_name(name[:500])} points outside {place}")
             elif first != table.lines[row]:
                 trouble.add(row, f"{printable_name(name[:500])} is in line {first} too")
         trouble.raise_if_any(self._name)

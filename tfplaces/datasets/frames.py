@@ -2,7 +2,8 @@
 
 Where all names end in numbers, each folder's numbers are different, and those of the queries occur in the database too,
 a query belongs to the frame of its own number, so that every tenth frame of a drive can be looked for in all. Otherwise
-the n-th query belongs to the n-th database frame, and there must be equally many. Frames are in the order of their
+the n-th query belongs to the n-th database frame, and there must be equally many; with `every=10` it belongs to the
+10·n-th, counted from 0, as in gsv-cities' Nordland of 2,760 queries. Frames are in the order of their
 names, with numbers in them sorted as numbers.
 """
 
@@ -42,6 +43,7 @@ class Frames:
         queries: the folder of the queries within it; by default `queries` or `query`, or else `winter`.
         database: the folder of the known places; by default `database`, `ref` or `references`, or else `summer`.
         tolerance: frames that are at most so many frames away from a query's own show its place too.
+        every: the n-th query belongs to the database frame of `every` times n, both counted from 0.
         match: `number` or `order`, to have it this way.
     """
 
@@ -49,6 +51,7 @@ class Frames:
     queries: str = ""
     database: str = ""
     tolerance: int = 0
+    every: int = 1
     match: Literal["number", "order"] | None = None
 
     _kind: ClassVar[str] = "frames"
@@ -63,6 +66,10 @@ class Frames:
         """
         if not 0 <= self.tolerance <= 1_000_000:
             raise UserError(f"{self._name}: tolerance={self.tolerance}, but it must be within 0 and 1000000 frames")
+        if not 1 <= self.every <= 1_000_000:
+            raise UserError(f"{self._name}: every={self.every}, but it must be within 1 and 1000000 frames")
+        if self.every > 1 and self.match == "number":
+            raise UserError(f"{self._name}: every={self.every} is for frames in order, not for match=number")
         notes = []
         images = []
         for folder in self._folders():
@@ -81,6 +88,12 @@ class Frames:
         unread = sorted(name for name in os.listdir(self.path) if _TRUTHS.fullmatch(name))
         if unread:
             notes.append(f"{', '.join(map(printable_name, unread))} is there and was not read")
+        open_which = self.match is None and self.every == 1 and 2 <= 2 * len(queries) <= len(database)
+        if open_which and (np.diff(ranks[0]) == 1).all():
+            notes.append(
+                "the queries are numbered one by one, and the database has many more frames; if they are every 10th "
+                "frame, say every=10, and if this is right, match=number"
+            )
         missing = int((positives.lengths == 0).sum())
         if missing:
             notes.append(f"{missing} queries have no frame in the database")
@@ -116,6 +129,8 @@ class Frames:
 
     def _ranks(self, queries: ImageFiles, database: ImageFiles) -> tuple[tuple[np.ndarray, np.ndarray], str]:
         """What places each frame on the route, a number that two frames of one place share; and how that was found."""
+        if self.every > 1:
+            return (self.every * np.arange(len(queries)), np.arange(len(database))), f"every {self.every}th frame"
         ours, theirs = _numbers(queries), _numbers(database)
         if ours is not None and theirs is not None:
             if self.match == "number" or (self.match is None and np.isin(ours, theirs).all()):
