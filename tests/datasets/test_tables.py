@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfplaces.common.errors import UserError
-from tfplaces.datasets.tables import named_lines, read_degrees, read_number, read_table
+from tfplaces.datasets.tables import named_lines, read_degrees, read_number, read_table, read_times
 
 MEANINGS = {"path": ("path", "file"), "east": ("easting", "east"), "note": ("note",)}
 
@@ -132,3 +132,22 @@ def test_no_degrees(text: str) -> None:
 def test_lines_are_named() -> None:
     assert [named_lines(lines) for lines in ([3], [3, 7], [3, 7, 9])] == ["line 3", "lines 3 and 7", "lines 3, 7 and 9"]
     assert named_lines(range(1002)).endswith(", 999 and 2 more")
+
+
+@pytest.mark.parametrize(
+    "cells, kind",
+    [
+        (["1", "2,5"], "f"), (["2021-05-31", "2021:05:31 10:59:00"], "M"),
+        (["2021-05-31T10:00+02:00", "20210531"], "M"),
+        (["31.5.2021"], None), (["yesterday"], None), (["9999-12-31T23:59:59-14:00"], None), (["2021-99-99"], None),
+        ([""], None), (["1", "2021-05-31"], None),
+    ],
+)  # fmt: skip
+def test_times(cells: list[str], kind: str | None) -> None:
+    times = read_times(cells)
+    assert (times is None) if kind is None else (times is not None and times.dtype.kind == kind)
+
+
+def test_times_of_several_zones_compare() -> None:
+    times = read_times(["2021-05-31T10:00+02:00", "2021-05-31T08:00", "2021-05-31T08:00Z"])
+    assert times is not None and len(set(times.tolist())) == 1

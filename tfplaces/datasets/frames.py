@@ -88,7 +88,7 @@ class Frames:
         unread = sorted(name for name in os.listdir(self.path) if _TRUTHS.fullmatch(name))
         if unread:
             notes.append(f"{', '.join(map(printable_name, unread))} is there and was not read")
-        open_which = self.match is None and self.every == 1 and 2 <= 2 * len(queries) <= len(database)
+        open_which = self.match is None and self.every == 1 and 4 <= 2 * len(queries) <= len(database)
         if open_which and (np.diff(ranks[0]) == 1).all():
             notes.append(
                 "the queries are numbered one by one, and the database has many more frames; if they are every 10th "

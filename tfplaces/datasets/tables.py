@@ -200,10 +200,10 @@ def read_times(cells: Sequence[str]) -> np.ndarray | None:
         return numbers
     try:
         moments = [datetime.datetime.fromisoformat(_iso(cell)) for cell in cells]
-    except ValueError:
+        # What names no time zone is taken to be in UTC.
+        utc = [m.astimezone(datetime.UTC).replace(tzinfo=None) if m.tzinfo else m for m in moments]
+    except (ValueError, OverflowError):
         return None
-    # What names no time zone is taken to be in UTC.
-    utc = [m.astimezone(datetime.UTC).replace(tzinfo=None) if m.tzinfo else m for m in moments]
     return np.array(utc, "datetime64[us]")
 
 
