@@ -296,12 +296,12 @@ def test_judging_an_epoch(oxford: Path) -> None:
 
 
 def test_the_matches_in_a_report_are_those_that_recall_counts(oxford: Path) -> None:
-    from tfplaces.workflows.quickstart import _retrievals
+    from tfplaces.workflows.shown_queries import shown_queries
 
     queries = np.zeros((2, 8), np.float32)
     queries[0, [3, 0, 7, 1, 2]] = [0.9, 0.8, 0.7, 0.6, 0.5]
     queries[1, [4, 5]] = [0.9, 0.8]
-    first, second = _retrievals(load_dataset(f"oxford5k:{oxford}"), queries, np.eye(8, dtype=np.float32))
+    (first, second), _ = shown_queries(load_dataset(f"oxford5k:{oxford}"), queries, np.eye(8, dtype=np.float32))
     assert (first.correct, second.correct[:2]) == ([False, True, True, False, False], [True, False])
     np.testing.assert_array_equal(first.matches[0], load_image(oxford / "jpg" / f"{OXFORD[7]}.jpg", (120, 160)))
 

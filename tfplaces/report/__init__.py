@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from tfplaces.report.retrievals import Map, Retrieval
 from tfplaces.report.rows import Row, summary
 from tfplaces.report.tables import format_table, markdown_table, text_table
 
 if TYPE_CHECKING:
-    from tfplaces.report.page import Retrieval, write_report
+    from tfplaces.report.page import write_report
     from tfplaces.report.plots import write_drop_plot
 
 # What needs matplotlib is imported when it is used: a table needs none.
-_NAMES = {"Retrieval": "page", "write_drop_plot": "plots", "write_report": "page"}
+_NAMES = {"write_drop_plot": "plots", "write_report": "page"}
 
 __all__ = [
+    "Map",
     "Retrieval",
     "Row",
     "format_table",

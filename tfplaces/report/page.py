@@ -6,34 +6,18 @@ plots take their colours from the page's style sheet, so they follow its light a
 
 from __future__ import annotations
 
-import base64
-import dataclasses
 import importlib.resources
-import io
 import string
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import write_text
 from tfplaces.report.plots import size_plot, weights_plot
+from tfplaces.report.retrievals import Retrieval, retrieval_html
 from tfplaces.report.rows import Row, summary
 from tfplaces.report.tables import escape, html_meanings, html_table
-
-# Photographs are embedded with at most this many pixels a side: twice as many as the page shows.
-_THUMBNAIL = 360
-
-
-@dataclasses.dataclass(frozen=True)
-class Retrieval:
-    """A query with its best matches."""
-
-    query: np.ndarray  # uint8 [h, w, 3]
-    query_name: str
-    matches: list[np.ndarray]  # uint8 [h, w, 3] each, best first
-    correct: list[bool]  # of each match
 
 
 def write_report(
@@ -45,6 +29,7 @@ def write_report(
     weights_before: Mapping[str, np.ndarray],
     weights_after: Mapping[str, np.ndarray],
     retrievals: Sequence[Retrieval],
+    missed: tuple[int, int] | None = None,
 ) -> None:
     """Writes the page; it appears whole or not at all.
 
@@ -55,7 +40,8 @@ def write_report(
         rows: the stages, at least one.
         weights_before: float32 kernels of any shape of a few layers of the float network, by name.
         weights_after: the same after pruning and sharing.
-        retrievals: queries to show; may be empty.
+        retrievals: queries to show, in their order; may be empty.
+        missed: how many queries have another place as their best match, and how many there are; None where unknown.
 
     Raises:
         UserError: there are no rows, or the two sets of weights are not of the same layers.
@@ -70,7 +56,7 @@ def write_report(
     if layers:
         sections += _filled("weights", layers=layers)
     if retrievals:
-        sections += _filled("retrievals", queries="".join(map(_retrieval, retrievals)))
+        sections += _filled("retrievals", missed=_missed(missed), queries="".join(map(retrieval_html, retrievals)))
     page = _filled(
         "page",
         title=escape(title),
@@ -82,6 +68,15 @@ def write_report(
     write_text(path, page)
 
 
+def _missed(missed: tuple[int, int] | None) -> str:
+    """The HTML that says how many queries are missed."""
+    if missed is None:
+        return ""
+    return (
+        f"<p>The best match is another place for {missed[0]:,} of {missed[1]:,} queries. Such queries come first.</p>"
+    )
+
+
 def _resource(name: str) -> str:
     """The text of a file beside this one."""
     return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
@@ -90,27 +85,3 @@ def _resource(name: str) -> str:
 def _filled(name: str, **parts: str) -> str:
     """An HTML file beside this one with its $parts filled in."""
     return string.Template(_resource(f"{name}.html")).substitute(parts)
-
-
-def _retrieval(retrieval: Retrieval) -> str:
-    """The HTML of a query and its matches, the best first."""
-    name = escape(retrieval.query_name)
-    tiles = [_tile(retrieval.query, "query", f"query {name}", "query")]
-    for rank, (match, correct) in enumerate(zip(retrieval.matches, retrieval.correct, strict=True), 1):
-        word, mark = ("right", "✓") if correct else ("wrong", "✗")
-        tiles.append(_tile(match, word, f"match {rank} of {name}: {word}", f"<i>{mark}</i> {rank}"))
-    right = f"{sum(retrieval.correct)} of {len(retrieval.correct)} right"
-    return f'<article><h3>{name} <span>{right}</span></h3><div class="tiles">{"".join(tiles)}</div></article>'
-
-
-def _tile(image: np.ndarray, kind: str, alt: str, caption: str) -> str:
-    """A framed photograph; alt and caption are HTML."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    data = base64.b64encode(file.getvalue()).decode()
-    return (
-        f'<figure class="{kind}"><img src="data:image/jpeg;base64,{data}" width="{picture.width}" '
-        f'height="{picture.height}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
-    )

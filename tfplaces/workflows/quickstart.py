@@ -18,7 +18,7 @@ from tfplaces.common.processors import usable_processors
 from tfplaces.common.progress import say_step
 from tfplaces.datasets import PlaceDataset, cached, load_dataset
 from tfplaces.describers import describe_images
-from tfplaces.evaluation import check_positives, drop_interval, rank, score
+from tfplaces.evaluation import check_positives, drop_interval, score
 from tfplaces.report.rows import Row
 from tfplaces.report.tables import format_table
 from tfplaces.version import __version__
@@ -33,8 +33,8 @@ FILES = {
     "tflite_float32": ("float32.tflite", None),
     "tflite_mixed_int8": ("mixed_int8.tflite", "8bit.places"),
 }
-# The page shows the retrievals of this stage: so many queries, so many matches of each, in so many pixels.
-_SHOWN, _QUERIES, _MATCHES, _SIZE = "tflite_mixed_int8", 8, 5, (120, 160)
+# The page shows the retrievals of this stage.
+_SHOWN = "tflite_mixed_int8"
 _STATE = "run.json"
 # Everything that a run writes. A run that replaces another removes it in this order before it begins.
 _OUTPUTS = (
@@ -213,10 +213,12 @@ def _facts(job: _Job, dataset: str, judged: PlaceDataset) -> list[tuple[str, str
 def _write_page(path: str, job: _Job, dataset: str, judged: PlaceDataset, result: Result) -> None:
     from tfplaces.report import write_report
     from tfplaces.workflows.quickstart_stages import kernels_of
+    from tfplaces.workflows.shown_queries import shown_queries
 
     before, after = (kernels_of(job.path(name)) for name in ("model.keras", "5bit.places"))
     largest = sorted(before, key=lambda name: -before[name].size)[:4]
     shown = [name for name in before if name in largest]
+    retrievals, missed = shown_queries(judged, *_describe(job, FILES[_SHOWN][0], judged))
     write_report(
         path,
         title=f"tfplaces quickstart: {dataset}",
@@ -224,25 +226,6 @@ def _write_page(path: str, job: _Job, dataset: str, judged: PlaceDataset, result
         rows=result.rows,
         weights_before={name: before[name] for name in shown},
         weights_after={name: after[name] for name in shown},
-        retrievals=_retrievals(judged, *_describe(job, FILES[_SHOWN][0], judged)),
+        retrievals=retrievals,
+        missed=missed,
     )
-
-
-def _retrievals(judged: PlaceDataset, queries: np.ndarray, database: np.ndarray) -> list:
-    """Queries spread over the data set, with their best matches."""
-    from tfplaces.report import Retrieval
-
-    usable = judged.answerable()
-    chosen = [usable[k] for k in np.linspace(0, len(usable) - 1, min(_QUERIES, len(usable))).astype(int)]
-    retrievals = []
-    for q, order in zip(chosen, rank(queries[chosen], database), strict=True):
-        best = order[~np.isin(order, judged.ignored(q))][:_MATCHES].tolist()
-        retrievals.append(
-            Retrieval(
-                judged.queries.read(q, _SIZE),
-                judged.queries.names[q],
-                [judged.database.read(i, _SIZE) for i in best],
-                np.isin(best, judged.positives[q]).tolist(),
-            )
-        )
-    return retrievals
