@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tfplaces.common.errors import DataWarning
 from tfplaces.datasets import (
     GroundTruth,
     Images,
@@ -25,6 +26,7 @@ from tfplaces.datasets import (
 from tfplaces.evaluation import score
 from tfplaces.training.mining import PairMiner
 
+pytestmark = pytest.mark.filterwarnings("ignore::tfplaces.common.errors.DataWarning")
 HEIGHT, WIDTH = 30, 40
 OXFORD = [f"all_souls_{k:06d}" for k in range(4)] + [f"radcliffe_camera_{k:06d}" for k in range(4)]
 # Query: image, box, good, ok, junk, by the numbers of the images.
@@ -109,6 +111,28 @@ def test_paris(tmp_path: Path) -> None:
     assert lists(dataset.positives) == [[0, 1, 2], [4, 5, 6]]
     assert lists(dataset.junk) == [[3], []]
     assert [dataset.database.read(k, (4, 4)).shape for k in range(8)] == [(4, 4, 3)] * 8
+
+
+def test_the_counts_are_noted_beside_the_published_ones(oxford: Path) -> None:
+    with pytest.warns(DataWarning, match="2 of 55 queries and 8 of 5,063 database images"):
+        load_dataset(f"oxford5k:{oxford}")
+
+
+def test_the_real_ground_truth(tfplaces_data: Path, tmp_path: Path) -> None:
+    """55 queries; the images that it names are made here, as small as they can be for the boxes."""
+    folder = tfplaces_data / "importers" / "oxford_gt"
+    truth = {file.name: file.read_text() for file in folder.glob("*.txt")}
+    names = {line for name, text in truth.items() if "_query" not in name for line in text.split()}
+    names |= {text.split()[0].removeprefix("oxc1_") for name, text in truth.items() if "_query" in name}
+    for name, text in truth.items():
+        (tmp_path / name).write_text(text)
+    first, *others = sorted(names)
+    Image.new("L", (1024, 1024)).save(tmp_path / f"{first}.jpg")
+    for name in others:
+        (tmp_path / f"{name}.jpg").symlink_to(tmp_path / f"{first}.jpg")
+    dataset = load_dataset(f"oxford5k:{tmp_path}")
+    assert len(dataset.queries) == 55
+    assert len(dataset.answerable()) == 55
 
 
 def test_the_corrupt_images_of_paris() -> None:

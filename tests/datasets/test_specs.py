@@ -217,3 +217,8 @@ def test_the_page_names_every_kind_and_only_kinds_and_options_that_there_are() -
         kind, _, rest = spec.partition(":") if ":" in spec else spec.partition("?")
         options = re.findall(r"[?&](\w+)=", f"?{rest}" if ":" not in spec else rest)
         assert set(options) <= set(KINDS[kind].__dataclass_fields__), spec
+
+
+def test_every_kind_is_on_the_page_of_data_sets() -> None:
+    page = (Path(__file__).parents[2] / "docs/datasets.md").read_text(encoding="utf-8")
+    assert [kind for kind in specs.KINDS if not re.search(rf"[`'=]{kind}[`:?]", page)] == []

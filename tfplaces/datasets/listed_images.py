@@ -39,8 +39,11 @@ def listed_images(
     probes = names[:: max(1, len(names) // _PROBES)]
     there = _Folders()
     ways = [(folder, ending) for folder in folders for ending in ("", *endings)]
-    counts = [sum(there.has(folder, _ending(name, ending)) for name in probes) for folder, ending in ways]
-    folder, ending = ways[counts.index(max(counts))]
+    # Where there are none at all, a folder that is there is named in the note.
+    folder, ending = max(
+        ways,
+        key=lambda way: (sum(there.has(way[0], _ending(name, way[1])) for name in probes), os.path.isdir(way[0])),
+    )
     found = [_ending(name, ending) for name in names]
     missing = [name for name in found if not there.has(folder, name)]
     return ImageFiles(folder, found), missing_note(what, found, missing, folder)

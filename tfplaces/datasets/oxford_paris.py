@@ -23,6 +23,7 @@ from tfplaces.datasets.decoding import load_image, open_image
 from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.images import ImageFiles
 from tfplaces.datasets.index_lists import IndexLists
+from tfplaces.datasets.listed_images import counts_note
 
 # That of conv5_3 of VGG16, in pixels.
 VGG16_RECEPTIVE_FIELD = 196
@@ -66,7 +67,7 @@ class OxfordBuildings:
             UserError: an option is out of range, images or ground truth are missing or ambiguous, or a file of the
                 ground truth is malformed.
         """
-        return _buildings(f"oxford5k:{self.path}", self.path, "oxc1_", frozenset(), self.protocol, self.receptive_field)
+        return _buildings(self, "oxford5k", "oxc1_", frozenset(), (55, 5_063))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ class ParisBuildings(OxfordBuildings):
 
     def open(self) -> PlaceDataset:
         """Opens the data set; raises what `OxfordBuildings.open` does."""
-        return _buildings(f"paris6k:{self.path}", self.path, "", PARIS_CORRUPT, self.protocol, self.receptive_field)
+        return _buildings(self, "paris6k", "", PARIS_CORRUPT, (55, 6_392))
 
 
 class Crops(ImageFiles):
@@ -109,8 +110,10 @@ class _Query:
 
 
 def _buildings(
-    spec: str, path: str, prefix: str, corrupt: frozenset[str], protocol: str, receptive_field: int
+    options: OxfordBuildings, kind: str, prefix: str, corrupt: frozenset[str], published: tuple[int, int]
 ) -> PlaceDataset:
+    path, protocol, receptive_field = options.path, options.protocol, options.receptive_field
+    spec = f"{kind}:{path}"
     if protocol not in ("crop", "full"):
         raise UserError(f"{spec}: protocol={protocol}, but it must be crop or full")
     if receptive_field < 0:
@@ -142,7 +145,9 @@ def _buildings(
         junk=IndexLists.of([indices(q.junk) for q in queries]),
         own_images=np.asarray([number[q.image] for q in queries], np.int64),
     )
-    return PlaceDataset(spec, ImageFiles(path, list(images.values())), query_images, truth, protocol="oxford")
+    database = ImageFiles(path, list(images.values()))
+    notes = (counts_note(len(queries), len(database), published),)
+    return PlaceDataset(spec, database, query_images, truth, protocol="oxford", notes=notes)
 
 
 def find_files(path: str) -> list[str]:
