@@ -32,9 +32,11 @@ def commands(page: Path) -> list[tuple[str, list[str]]]:
     found = []
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            words = re.match(r"\s*(?:tfplaces-(\w+)|python tools/(\w+)\.py)\b(.*)", line)
+            words = re.match(r"\s*(?:tfplaces-([\w-]+)|python tools/(\w+)\.py)\b(.*)", line)
             if words:
-                found.append((words[1] or words[2], re.findall(r"--(\w+)", words[3].partition("#")[0])))
+                found.append(
+                    ((words[1] or words[2]).replace("-", "_"), re.findall(r"--(\w+)", words[3].partition("#")[0]))
+                )
     return found
 
 

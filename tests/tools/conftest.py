@@ -43,7 +43,9 @@ def run_tool(tool: str, *arguments: str | os.PathLike) -> int:
     quiet = entry._quiet_native_logs
     entry._quiet_native_logs = lambda: None
     try:
-        importlib.import_module(f"tfplaces.tools.{tool}").run([f"tfplaces-{tool}", *map(str, arguments)])
+        importlib.import_module(f"tfplaces.tools.{tool}").run(
+            [f"tfplaces-{tool.replace('_', '-')}", *map(str, arguments)]
+        )
     except SystemExit as exit:
         return exit.code
     finally:

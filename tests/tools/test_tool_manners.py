@@ -19,7 +19,9 @@ from tfplaces.tools import entry, flag_values
 
 ROOT = Path(__file__).parents[2]
 ALL = sorted(p.stem for p in (ROOT / "tools").glob("*.py") if p.stem not in ("__init__", "entry", "flag_values"))
-TOOLS = ("train", "compress", "convert", "describe", "evaluate", "summarize", "benchmark", "reproduce", "pack")
+TOOLS = (
+    "train", "compress", "convert", "check_data", "describe", "evaluate", "summarize", "benchmark", "reproduce", "pack",
+)  # fmt: skip
 
 
 def test_every_tool_has_a_console_command_and_a_name_of_its_own() -> None:
@@ -27,19 +29,20 @@ def test_every_tool_has_a_console_command_and_a_name_of_its_own() -> None:
     config.read(ROOT / "setup.cfg")
     lines = config["options.entry_points"]["console_scripts"].split("\n")
     scripts = dict(line.replace(" ", "").split("=") for line in lines if line)
-    assert scripts == {f"tfplaces-{tool}": f"tfplaces.tools.{tool}:run" for tool in ALL}
+    assert scripts == {f"tfplaces-{tool.replace('_', '-')}": f"tfplaces.tools.{tool}:run" for tool in ALL}
     # `python tools/TOOL.py` puts tools/ first on the path.
     assert not {p.stem for p in (ROOT / "tools").glob("*.py")} & (set(sys.stdlib_module_names) | {"absl", "tfplaces"})
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_help_and_version(tool: str, run) -> None:
+    command = f"tfplaces-{tool.replace('_', '-')}"
     for flag in ("--help", "-h", "-help"):
         code, out, err = run(tool, flag, "--nonsense")
-        assert (code, err) == (0, "") and out.startswith(f"tfplaces-{tool}: ")
+        assert (code, err) == (0, "") and out.startswith(f"{command}: ")
     described = [line.split(":")[0].strip() for line in out.splitlines() if line.startswith("  --")]
     assert described == sorted(described) and {"--overwrite", "--seed", "--version", "--help"} <= set(described)
-    assert f"tfplaces-{tool} " in out  # an example
+    assert f"{command} " in out  # an example
     assert run(tool, "--version") == (0, f"tfplaces {tfplaces.__version__}\n", "")
 
 
@@ -135,6 +138,11 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
     "garbage to describe with": (
         "describe", ["--model={bad}/garbage.tflite", "--dataset={data}", "--output=x.npy"], "cut short or damaged",
     ),
+    "nothing to check": ("check_data", [], "--dataset"),
+    "missing data to check": ("check_data", ["--dataset=folder:none"], "folder:none: no such folder"),
+    "ending of a sheet": ("check_data", ["--dataset={data}", "--sheet=a.pdf"], "named .jpg or .png"),
+    "no folder for a sheet": ("check_data", ["--dataset={data}", "--sheet=no/a.jpg"], "does not exist"),
+    "no queries to draw": ("check_data", ["--dataset=folder:{data_place}", "--sheet=a.jpg"], "has no queries to draw"),
     "no model to pack": ("pack", ["--output=m.tflpack"], "--model"),
     "missing model to pack": ("pack", ["--model=no.tflite", "--output=m.tflpack"], "no.tflite: no such model file"),
     "tflpack ending": ("pack", ["--model={tflite}", "--output=m.zip"], "what is packed is named .tflpack"),
@@ -253,7 +261,13 @@ LATE: dict[str, tuple[str, list[str], str]] = {
 
 
 def fill(arguments: list[str], made, bad_models: Path, photos: Path) -> list[str]:
-    values = {"data": f"folder:{photos}", "model": made.keras, "tflite": made.tflite, "bad": bad_models}
+    values = {
+        "data": f"folder:{photos}",
+        "data_place": photos / "place0",
+        "model": made.keras,
+        "tflite": made.tflite,
+        "bad": bad_models,
+    }
     return [argument.format(**values) for argument in arguments]
 
 
@@ -262,7 +276,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, run, made, bad_m
     tool, arguments, message = {**EARLY, **LATE}[mistake]
     code, out, err = run(tool, *fill(arguments, made, bad_models, photos))
     assert code == 2 and out == ""
-    assert err.startswith(f"tfplaces-{tool}: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    command = f"tfplaces-{tool.replace('_', '-')}"
+    assert err.startswith(f"{command}: ") and err.count("\n") == 1 and err.endswith("\n"), err
     assert message in err and "Traceback" not in err
     assert not any(here.iterdir())
 
@@ -278,6 +293,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, run, made, bad_m
         ("describe", "x.npy", ["--model={model}", "--dataset={data}", "--output=x.npy"]),
         ("describe", "x.names.csv", ["--model={model}", "--dataset={data}", "--output=x.npy"]),
         ("describe", "p.txt", ["--model={model}", "--dataset={data}", "--output=x.h5", "--pairs=p.txt"]),
+        ("check_data", "s.jpg", ["--dataset={data}", "--sheet=s.jpg"]),
+        ("check_data", "c.json", ["--dataset={data}", "--json=c.json"]),
         ("summarize", "s.json", ["--model={model}", "--json=s.json"]),
         ("pack", "m.tflpack", ["--model={tflite}", "--output=m.tflpack"]),
         ("benchmark", "b.json", ["--models={tflite}", "--json=b.json"]),

@@ -24,6 +24,10 @@ _NO_IMAGES = frozenset((
 ))  # fmt: skip
 
 
+class MissingImagesError(UserError):
+    """Images that a list names are not there; the message says how many, and which is the first."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FoundImages:
     """The images of a folder.
@@ -127,8 +131,9 @@ def resolve_names(
         For each name that of the file, relative to the folder, with `/` between folders.
 
     Raises:
-        UserError: a name is absolute or points outside the folder, is missing, is no regular file or could mean
-            several; or a file is listed twice, under one name or two.
+        MissingImagesError: files are missing.
+        UserError: a name is absolute or points outside the folder, is no regular file or could mean several; or a
+            file is listed twice, under one name or two.
     """
     root = os.fsdecode(folder)
     lookup = _Lookup(root, source)
@@ -154,7 +159,7 @@ def resolve_names(
         first = printable_name(missing[0])
         if os.path.exists(os.path.join(root, missing[0])):
             raise UserError(f"{source}: {first} is no regular file under {printable_name(root)}")
-        raise UserError(
+        raise MissingImagesError(
             f"{source}: {len(missing)} of {len(names)} images missing under {printable_name(root)}, first: {first}"
             + (f"; lines {', '.join(missing_lines[:1000])}" if missing_lines else "")
         )

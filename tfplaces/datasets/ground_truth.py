@@ -23,7 +23,13 @@ _PER_QUERY = (
     "query_cities",
     "query_sequences",
 )
-_PER_DATABASE_IMAGE = ("database_labels", "database_groups", "database_positions", "database_times")
+_PER_DATABASE_IMAGE = (
+    "database_labels",
+    "database_groups",
+    "database_positions",
+    "database_times",
+    "database_sequences",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +67,8 @@ class GroundTruth:
         query_cities: the city of each query, strings `[queries]`; figures are given for each city too.
         query_sequences: the drive or walk that each query is a frame of, any labels `[queries]`. The frames of one are
             not independent, so intervals are over sequences.
+        database_sequences: the same of each database image, `[database]`, with the labels of the queries, so that a
+            drive that is in both is known.
 
     Raises:
         UserError: attributes are not of one length, or positions are not finite or come without a radius.
@@ -81,6 +89,7 @@ class GroundTruth:
     query_conditions: np.ndarray | None = None
     query_cities: np.ndarray | None = None
     query_sequences: np.ndarray | None = None
+    database_sequences: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in _PER_QUERY:

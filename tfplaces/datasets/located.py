@@ -158,4 +158,5 @@ def _truth(queries: Located, database: Located | None, rule: Rule) -> GroundTrut
         query_times=queries.times,
         database_times=known.times,
         query_sequences=queries.groups,
+        database_sequences=None if database is None else database.groups,
     )

@@ -117,6 +117,7 @@ class Msls:
             query_conditions=queries.conditions,
             query_cities=names,
             query_sequences=queries.sequences,
+            database_sequences=database.sequences,
         )
 
 

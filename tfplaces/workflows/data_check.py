@@ -1,0 +1,246 @@
+"""Examines a data set: what is missing, damaged, alike in queries and database, or said wrongly of where and when."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from tfplaces.common.progress import progress
+from tfplaces.common.text import printable_name
+from tfplaces.datasets import PlaceDataset, position_check
+from tfplaces.datasets.base import Images
+from tfplaces.datasets.discovery import MissingImagesError
+from tfplaces.datasets.image_check import CheckedImages, check_images, copies
+
+# What a finding means: nothing is wrong; to be known; wrong.
+OK, NOTE, WRONG = "ok", "note", "WRONG"
+# So many of the images that a finding is about are listed in JSON, and so many in its line.
+_LISTED, _SHOWN = 1000, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line about a data set.
+
+    Attributes:
+        check: what was looked at.
+        level: `OK`, `NOTE` or `WRONG`.
+        text: what was found, in one line.
+        images: the names of what it is about, a thousand at most.
+    """
+
+    check: str
+    level: str
+    text: str
+    images: tuple[str, ...] = ()
+
+
+def check_dataset(dataset: PlaceDataset, quick: bool = False) -> list[Finding]:
+    """Examines a data set; every image is read, and progress is shown.
+
+    Memory is a few numbers for each image beside what the data set itself needs.
+
+    Args:
+        dataset: what to examine.
+        quick: read headers of files only, so that damage further on and pictures that are alike are not found.
+    """
+    parts = {"query": dataset.queries, "database image": dataset.database}
+    with progress(sum(map(len, parts.values())), "reading images", "image") as bar:
+        checked = {part: check_images(images, not quick, bar) for part, images in parts.items()}
+    counts = f"{len(dataset.queries):,} queries, {len(dataset.database):,} database images"
+    return [
+        Finding("images", OK, counts),
+        *(Finding("data set", NOTE, note) for note in dataset.notes),
+        *_files(parts, checked),
+        *([] if quick else _alike(dataset, *checked.values())),
+        *([Finding("pictures alike", NOTE, "not looked for: --quick reads headers only")] if quick else []),
+        *_sizes(checked),
+        *_positives(dataset),
+        *_sequences(dataset),
+        *_positions(dataset),
+        *_times(dataset),
+    ]
+
+
+def _files(parts: dict[str, Images], checked: dict[str, CheckedImages]) -> Iterable[Finding]:
+    missing = [parts[part].names[i] for part, found in checked.items() for i in found.missing]
+    damaged = [(parts[part].names[i], why) for part, found in checked.items() for i, why in found.damaged]
+    yield _about("missing files", missing, "{} files are not there")
+    if damaged:
+        text = f"{len(damaged):,} cannot be read; {damaged[0][1]}"
+        if len(damaged) > 1:
+            text += "; then " + _listed([name for name, _ in damaged[1:]])
+        yield Finding("damaged files", WRONG, text, tuple(name for name, _ in damaged[:_LISTED]))
+    else:
+        yield Finding("damaged files", OK, "none")
+
+
+def _alike(dataset: PlaceDataset, queries: CheckedImages, database: CheckedImages) -> Iterable[Finding]:
+    names = dataset.queries.names
+    same = copies(queries, database)
+    found = np.flatnonzero(same)
+    if dataset.junk is not None or dataset.own_images is not None:
+        # A query's own image, and what does not count for it, may be in the database.
+        ignored = [database.digests[dataset.ignored(q)] == queries.digests[q] for q in found.tolist()]
+        found = found[[bool(same[q] > one.sum()) for q, one in zip(found.tolist(), ignored, strict=True)]]
+    yield _about(
+        "queries in database",
+        _names(names, found),
+        "{} queries are the same picture as a database image, so that finding them shows nothing",
+    )
+    for part, images, one in (("queries", dataset.queries, queries), ("database", dataset.database, database)):
+        repeated = np.flatnonzero(copies(one, one) > 1)
+        if len(repeated):
+            text = "{} of its pictures are there more than once"
+            yield _about(f"repeats in {part}", _names(images.names, repeated), text, NOTE)
+    blank = [
+        *_names(names, np.flatnonzero(queries.blank)),
+        *_names(dataset.database.names, np.flatnonzero(database.blank)),
+    ]
+    if blank:
+        yield _about("blank pictures", blank, "{} are of one colour", NOTE)
+
+
+def _sizes(checked: dict[str, CheckedImages]) -> Iterable[Finding]:
+    sizes = np.concatenate([found.sizes for found in checked.values()]).astype(np.int64)
+    sizes = sizes[(sizes > 0).all(1)]
+    if not len(sizes):
+        return
+    kinds, counts = np.unique(sizes, axis=0, return_counts=True)
+    usual = int(counts.argmax())
+    height, width = kinds[usual].tolist()
+    text = f"{counts[usual]:,} of {len(sizes):,} are {width} x {height} pixels"
+    if len(kinds) > 1:
+        low, high = kinds.min(0), kinds.max(0)
+        text += f"; {len(kinds):,} sizes, from {low[1]} to {high[1]} wide and from {low[0]} to {high[0]} high"
+    yield Finding("sizes", OK, text)
+    ratios = np.round(sizes[:, 1] / sizes[:, 0], 2)
+    each, numbers = np.unique(ratios, return_counts=True)
+    most = each[numbers.argmax()]
+    others = int((np.abs(sizes[:, 1] / sizes[:, 0] / most - 1) > 0.02).sum())
+    text = f"{most:.2f} (width by height)"
+    if others:
+        text += f"; {others:,} of {len(sizes):,} differ by more than 2 %, and resizing distorts those differently"
+    yield Finding("aspect ratio", NOTE if others else OK, text)
+
+
+def _positives(dataset: PlaceDataset) -> Iterable[Finding]:
+    if not len(dataset.queries):
+        yield Finding("positives", NOTE, "there are no queries: it serves for calibration and vocabularies only")
+        return
+    lengths = dataset.positives.lengths
+    if dataset.junk is not None or dataset.own_images is not None:
+        lengths = np.array([len(dataset.others(q)) for q in range(len(dataset.queries))])
+    text = f"{lengths.min():,} to {lengths.max():,} for a query, median {np.median(lengths):,.0f}"
+    yield Finding("positives", OK, text)
+    none = _names(dataset.queries.names, np.flatnonzero(lengths == 0))
+    if len(none) == len(lengths):
+        yield Finding("without positives", WRONG, "no query has anything to be found: nothing can be scored")
+    else:
+        text = "{} " + f"of {len(lengths):,} queries have nothing to be found and are in no figure"
+        yield _about("without positives", none, text, NOTE)
+
+
+def _sequences(dataset: PlaceDataset) -> Iterable[Finding]:
+    ours, theirs = dataset.truth.query_sequences, dataset.truth.database_sequences
+    if ours is None or theirs is None:
+        return
+    shared = np.intersect1d(ours, theirs)
+    queries = np.flatnonzero(np.isin(ours, shared))
+    if len(queries):
+        text = (
+            f"{len(shared):,} sequences, drives or panoramas are in queries and database, first: "
+            f"{printable_name(str(shared[0]))}; with {len(queries):,} of {len(ours):,} queries, of which scores are "
+            "then too high"
+        )
+        yield Finding("shared sequences", WRONG, text, tuple(_names(dataset.queries.names, queries[:_LISTED])))
+    else:
+        yield Finding("shared sequences", OK, "none")
+
+
+def _positions(dataset: PlaceDataset) -> Iterable[Finding]:
+    ours, theirs = dataset.truth.query_positions, dataset.truth.database_positions
+    if ours is None or theirs is None:
+        return
+    positions = np.concatenate([ours, theirs])
+    names = [*dataset.queries.names, *dataset.database.names]
+    if not len(positions):
+        return
+    region = position_check.regions(positions)
+    extent = np.ptp(positions[region == 0], axis=0)
+    shape = " x ".join(f"{metres / 1000:,.2f}" for metres in extent)
+    others = f"; {region.max():,} more regions, each at least 2 km from the others" if region.max() else ""
+    yield Finding("positions", OK, f"over {shape} km" + (", earth-centred" if len(extent) == 3 else "") + others)
+    other_zone = np.empty(0, np.int64)
+    if len(extent) == 2:
+        other_zone = position_check.changes_zone(positions, region)
+        text = "{} lie where the others would lie in the next UTM zone; say the zone of each, or use degrees"
+        yield _about("UTM zones", _names(names, other_zone), text)
+    far = np.setdiff1d(position_check.far_away(region), other_zone)
+    centre = np.median(positions[region == 0], axis=0)
+    away = np.linalg.norm(positions[far] - centre, axis=1).max(initial=0) / 1000
+    yield _about("far away", _names(names, far), "{} were taken " + f"up to {away:,.0f} km from the others")
+    parts = [(dataset.queries, ours, 0)]
+    if dataset.own_images is None:
+        parts.append((dataset.database, theirs, len(ours)))
+    # Names that begin with coordinates are in the order of these, not of a drive.
+    drives = [part for part in parts if not all(name.rpartition("/")[2].startswith("@") for name in part[0].names)]
+    aside = [position_check.out_of_order(way) + first for _, way, first in drives]
+    if drives:
+        named = np.setdiff1d(np.concatenate(aside), np.concatenate([far, other_zone]))
+        text = "{} lie aside from the way between the frames before and after"
+        yield _about("order of frames", _names(names, named), text)
+
+
+def _times(dataset: PlaceDataset) -> Iterable[Finding]:
+    truth = dataset.truth
+    found: list[str] = []
+    parts = [(dataset.queries, truth.query_times, truth.query_sequences)]
+    if dataset.own_images is None:
+        parts.append((dataset.database, truth.database_times, truth.database_sequences))
+    parts = [part for part in parts if part[1] is not None]
+    for images, times, sequences in parts:
+        assert times is not None
+        found += _names(images.names, position_check.backwards(np.asarray(times), sequences))
+    if parts:
+        yield _about("times", found, "{} were taken before the photo that stands before them")
+
+
+def _names(names: Sequence[str], indices: np.ndarray) -> list[str]:
+    return [names[i] for i in indices.tolist()]
+
+
+def _about(check: str, names: Sequence[str], text: str, level: str = WRONG) -> Finding:
+    """A finding about some images, whose number stands for `{}`; none is no fault."""
+    if not names:
+        return Finding(check, OK, "none")
+    return Finding(check, level, f"{text.format(f'{len(names):,}')}: {_listed(names)}", tuple(names[:_LISTED]))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(printable_name, names[:_SHOWN]))
+    return shown + (", …" if len(names) > _SHOWN else "")
+
+
+def not_opened(error: MissingImagesError) -> list[Finding]:
+    """The findings about a data set that is not opened at all, as images are missing that it lists."""
+    return [Finding("missing files", WRONG, f"{error}; nothing else is looked at before they are there")]
+
+
+def format_findings(findings: Sequence[Finding]) -> str:
+    """The findings as lines of a table, and the verdict."""
+    width = max(len(finding.check) for finding in findings)
+    lines = [f"{finding.level:<5}  {finding.check:<{width}}  {finding.text}" for finding in findings]
+    return "\n".join([*lines, "", verdict(findings)])
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """The sentence that sums up the findings."""
+    counts = collections.Counter(finding.level for finding in findings)
+    wrong = [finding.check for finding in findings if finding.level == WRONG]
+    if not wrong:
+        return "sound: nothing is wrong" + (f", {counts[NOTE]} to be known" if counts[NOTE] else "")
+    return f"not sound: {', '.join(dict.fromkeys(wrong))}"
