@@ -60,9 +60,23 @@ def test_frames_out_of_order() -> None:
     assert out_of_order(np.repeat(positions, 4, axis=0)).tolist() == [32, 100]
     assert not len(out_of_order(DRIVE))
     assert not len(out_of_order(np.concatenate([DRIVE, DRIVE[:20] + 900])))  # two drives
-    assert not len(out_of_order(DRIVE[np.random.default_rng(0).permutation(40)]))  # no drive
+    angles = np.arange(90) / 30 * 2 * np.pi
+    rounds = 100 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    for times in (1, 2, 3):
+        circuit = rounds[: 30 * times].copy()
+        assert not len(out_of_order(circuit))
+        circuit[11] += 300
+        assert out_of_order(circuit).tolist() == [11]
     assert not len(out_of_order(DRIVE[:0])) and not len(out_of_order(DRIVE[:3]))
     assert not len(out_of_order(np.repeat(DRIVE[:1], 9, axis=0)))  # it stands
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(5, 400))
+def test_no_drive_no_order(seed: int, count: int) -> None:
+    """Photos along a street, listed in any order: as good as none of them is named."""
+    rng = np.random.default_rng(seed)
+    way = np.cumsum(rng.normal(0, 5, (count, 2)), axis=0)[rng.permutation(count)]
+    assert len(out_of_order(way)) <= 1 + 0.02 * count
 
 
 @pytest.mark.parametrize("kind", [float, "datetime64[s]", "U5"])

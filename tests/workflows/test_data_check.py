@@ -144,7 +144,7 @@ def test_the_tool(write_table: Table, capsys: pytest.CaptureFixture, monkeypatch
     root = write_table()
     outputs = [f"--sheet={root}/sheet.jpg", f"--json={root}/check.json"]
     code, out, err = run(capsys, monkeypatch, f"--dataset=csv:{root}/photos.csv", *outputs)
-    assert (code, err) == (0, "") and out.splitlines()[-1] == "sound: nothing is wrong, 1 to be known"
+    assert (code, err) == (0, "") and out.splitlines()[-1] == "sound: nothing is wrong (notes: 1)"
     assert all(line[:5].strip() in (OK, NOTE) for line in out.splitlines()[:-2])
     with Image.open(root / "sheet.jpg") as sheet:
         assert np.asarray(sheet).std() > 10

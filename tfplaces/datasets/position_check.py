@@ -76,7 +76,7 @@ def out_of_order(positions: np.ndarray) -> np.ndarray:
     """The photos, in the order of a drive, that lie aside from the way between the one before and the one after.
 
     A photo does if it is more than three usual steps from both while those are at most half as far from each other.
-    Nothing is found if the order is not that of a drive, which most steps being about alike tells.
+    Nothing is found if the order is not that of a drive, in which steps are short.
 
     Args:
         positions: metres, float64 `[n, d]`.
@@ -84,21 +84,27 @@ def out_of_order(positions: np.ndarray) -> np.ndarray:
     Returns:
         Of each such place the first photo, int64 `[k]`.
     """
-    if len(positions) < 5:
+    if len(positions) < 9:
         return np.empty(0, np.int64)
     # The cut-outs of a panorama have one position.
     moved = np.append(True, (np.diff(positions, axis=0) != 0).any(1))
     first = np.flatnonzero(moved)
     way = positions[first]
     steps = np.linalg.norm(np.diff(way, axis=0), axis=1)
-    if len(steps) < 4 or np.mean(steps <= 3 * np.median(steps)) < 0.6:
+    if len(steps) < 8:
+        return first[:0]
+    # In any other order a step is as long as the way between photos that stand far from each other in the list; of two
+    # or three rounds of one circuit one of the two is long.
+    shifted = (way[len(way) // k :] - way[: -(len(way) // k)] for k in (2, 3))
+    apart = max(float(np.median(np.linalg.norm(far, axis=1))) for far in shifted)
+    if 2.5 * np.median(steps) > apart:
         return first[:0]
     shortcut = np.linalg.norm(way[2:] - way[:-2], axis=1)
     aside = (np.minimum(steps[:-1], steps[1:]) > 3 * np.median(steps)) & (
         2 * shortcut <= np.minimum(steps[:-1], steps[1:])
     )
     found = first[1:-1][aside]
-    return found if len(found) <= max(1, _FEW * len(way)) else found[:0]
+    return found if len(found) <= max(4, len(way) // 50) else found[:0]
 
 
 def backwards(times: np.ndarray, sequences: np.ndarray | None) -> np.ndarray:

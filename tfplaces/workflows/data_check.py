@@ -68,9 +68,9 @@ def check_dataset(dataset: PlaceDataset, quick: bool = False) -> list[Finding]:
 def _files(parts: dict[str, Images], checked: dict[str, CheckedImages]) -> Iterable[Finding]:
     missing = [parts[part].names[i] for part, found in checked.items() for i in found.missing]
     damaged = [(parts[part].names[i], why) for part, found in checked.items() for i, why in found.damaged]
-    yield _about("missing files", missing, "{} files are not there")
+    yield _about("missing files", missing, "{} not there")
     if damaged:
-        text = f"{len(damaged):,} cannot be read; {damaged[0][1]}"
+        text = f"{len(damaged):,} unreadable: {damaged[0][1]}"
         if len(damaged) > 1:
             text += "; then " + _listed([name for name, _ in damaged[1:]])
         yield Finding("damaged files", WRONG, text, tuple(name for name, _ in damaged[:_LISTED]))
@@ -89,19 +89,19 @@ def _alike(dataset: PlaceDataset, queries: CheckedImages, database: CheckedImage
     yield _about(
         "queries in database",
         _names(names, found),
-        "{} queries are the same picture as a database image, so that finding them shows nothing",
+        "{} with the same picture in the database, so that finding it shows nothing",
     )
     for part, images, one in (("queries", dataset.queries, queries), ("database", dataset.database, database)):
         repeated = np.flatnonzero(copies(one, one) > 1)
         if len(repeated):
-            text = "{} of its pictures are there more than once"
+            text = "{} there more than once"
             yield _about(f"repeats in {part}", _names(images.names, repeated), text, NOTE)
     blank = [
         *_names(names, np.flatnonzero(queries.blank)),
         *_names(dataset.database.names, np.flatnonzero(database.blank)),
     ]
     if blank:
-        yield _about("blank pictures", blank, "{} are of one colour", NOTE)
+        yield _about("blank pictures", blank, "{} of one colour", NOTE)
 
 
 def _sizes(checked: dict[str, CheckedImages]) -> Iterable[Finding]:
@@ -140,7 +140,7 @@ def _positives(dataset: PlaceDataset) -> Iterable[Finding]:
     if len(none) == len(lengths):
         yield Finding("without positives", WRONG, "no query has anything to be found: nothing can be scored")
     else:
-        text = "{} " + f"of {len(lengths):,} queries have nothing to be found and are in no figure"
+        text = "{} " + f"of {len(lengths):,} queries with nothing to be found, which are in no figure"
         yield _about("without positives", none, text, NOTE)
 
 
@@ -152,7 +152,7 @@ def _sequences(dataset: PlaceDataset) -> Iterable[Finding]:
     queries = np.flatnonzero(np.isin(ours, shared))
     if len(queries):
         text = (
-            f"{len(shared):,} sequences, drives or panoramas are in queries and database, first: "
+            f"{len(shared):,} of the sequences or panoramas in queries and database, first: "
             f"{printable_name(str(shared[0]))}; with {len(queries):,} of {len(ours):,} queries, of which scores are "
             "then too high"
         )
@@ -162,7 +162,8 @@ def _sequences(dataset: PlaceDataset) -> Iterable[Finding]:
 
 
 def _positions(dataset: PlaceDataset) -> Iterable[Finding]:
-    ours, theirs = dataset.truth.query_positions, dataset.truth.database_positions
+    truth = dataset.truth
+    ours, theirs = truth.query_positions, truth.database_positions
     if ours is None or theirs is None:
         return
     positions = np.concatenate([ours, theirs])
@@ -177,12 +178,12 @@ def _positions(dataset: PlaceDataset) -> Iterable[Finding]:
     other_zone = np.empty(0, np.int64)
     if len(extent) == 2:
         other_zone = position_check.changes_zone(positions, region)
-        text = "{} lie where the others would lie in the next UTM zone; say the zone of each, or use degrees"
+        text = "{} where the others would lie in the next UTM zone; say the zone of each, or use degrees"
         yield _about("UTM zones", _names(names, other_zone), text)
     far = np.setdiff1d(position_check.far_away(region), other_zone)
     centre = np.median(positions[region == 0], axis=0)
     away = np.linalg.norm(positions[far] - centre, axis=1).max(initial=0) / 1000
-    yield _about("far away", _names(names, far), "{} were taken " + f"up to {away:,.0f} km from the others")
+    yield _about("far away", _names(names, far), "{} " + f"up to {away:,.0f} km from the others")
     parts = [(dataset.queries, ours, 0)]
     if dataset.own_images is None:
         parts.append((dataset.database, theirs, len(ours)))
@@ -191,8 +192,10 @@ def _positions(dataset: PlaceDataset) -> Iterable[Finding]:
     aside = [position_check.out_of_order(way) + first for _, way, first in drives]
     if drives:
         named = np.setdiff1d(np.concatenate(aside), np.concatenate([far, other_zone]))
-        text = "{} lie aside from the way between the frames before and after"
-        yield _about("order of frames", _names(names, named), text)
+        text = "{} aside from the way between the frames before and after"
+        # Where nothing says that there are drives, the order may mean nothing.
+        known = truth.query_sequences is not None or truth.query_times is not None
+        yield _about("order of frames", _names(names, named), text, WRONG if known else NOTE)
 
 
 def _times(dataset: PlaceDataset) -> Iterable[Finding]:
@@ -206,7 +209,7 @@ def _times(dataset: PlaceDataset) -> Iterable[Finding]:
         assert times is not None
         found += _names(images.names, position_check.backwards(np.asarray(times), sequences))
     if parts:
-        yield _about("times", found, "{} were taken before the photo that stands before them")
+        yield _about("times", found, "{} taken earlier than the photo that stands before")
 
 
 def _names(names: Sequence[str], indices: np.ndarray) -> list[str]:
@@ -242,5 +245,5 @@ def verdict(findings: Sequence[Finding]) -> str:
     counts = collections.Counter(finding.level for finding in findings)
     wrong = [finding.check for finding in findings if finding.level == WRONG]
     if not wrong:
-        return "sound: nothing is wrong" + (f", {counts[NOTE]} to be known" if counts[NOTE] else "")
+        return "sound: nothing is wrong" + (f" (notes: {counts[NOTE]})" if counts[NOTE] else "")
     return f"not sound: {', '.join(dict.fromkeys(wrong))}"
