@@ -26,8 +26,8 @@ def define_flags(values: flags.FlagValues) -> None:
     string("dataset", "The data set, written KIND[:PATH][?key=value].", required=True)
     string("sheet", "A .jpg or .png to draw some queries into, with positives and the nearest negatives.")
     string("json", "A file to write what was found to as well.")
-    flags.DEFINE_boolean("quick", False, "Read the headers of files only: damage further on is not found, nor are "
-                         "photos that are alike.", flag_values=values)  # fmt: skip
+    flags.DEFINE_boolean("quick", False, "Read the headers of files only: damage further on is not found, and of "
+                         "photos that are alike only copies of whole files are.", flag_values=values)  # fmt: skip
 
 
 def main(args: flags.FlagValues) -> int:
@@ -40,7 +40,8 @@ def main(args: flags.FlagValues) -> int:
     from tfplaces.common.files import replacing, write_json
     from tfplaces.datasets import load_dataset
     from tfplaces.datasets.discovery import MissingImagesError
-    from tfplaces.workflows.data_check import WRONG, check_dataset, format_findings, not_opened, verdict
+    from tfplaces.workflows.data_check import check_dataset, not_opened
+    from tfplaces.workflows.findings import WRONG, format_findings, verdict
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # its notes are among the findings

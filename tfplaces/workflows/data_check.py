@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from tfplaces.common.progress import progress
 from tfplaces.common.text import printable_name
-from tfplaces.datasets import PlaceDataset, position_check
+from tfplaces.datasets import ImageFiles, PlaceDataset, position_check
 from tfplaces.datasets.base import Images
+from tfplaces.datasets.copies import queries_in_database
 from tfplaces.datasets.discovery import MissingImagesError
 from tfplaces.datasets.image_check import CheckedImages, check_images, copies
+from tfplaces.workflows.findings import LISTED, NOTE, OK, WRONG, Finding, about, listed, names_at
 
-# What a finding means: nothing is wrong; to be known; wrong.
-OK, NOTE, WRONG = "ok", "note", "WRONG"
-# So many of the images that a finding is about are listed in JSON, and so many in its line.
-_LISTED, _SHOWN = 1000, 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One line about a data set.
-
-    Attributes:
-        check: what was looked at.
-        level: `OK`, `NOTE` or `WRONG`.
-        text: what was found, in one line.
-        images: the names of what it is about, a thousand at most.
-    """
-
-    check: str
-    level: str
-    text: str
-    images: tuple[str, ...] = ()
+# Images, and what reading them has shown.
+Part = tuple[Images, CheckedImages]
 
 
 def check_dataset(dataset: PlaceDataset, quick: bool = False) -> list[Finding]:
@@ -47,17 +28,19 @@ def check_dataset(dataset: PlaceDataset, quick: bool = False) -> list[Finding]:
         dataset: what to examine.
         quick: read headers of files only, so that damage further on and pictures that are alike are not found.
     """
-    parts = {"query": dataset.queries, "database image": dataset.database}
-    with progress(sum(map(len, parts.values())), "reading images", "image") as bar:
-        checked = {part: check_images(images, not quick, bar) for part, images in parts.items()}
+    database, queries = dataset.database, dataset.queries
+    one = _are_one(dataset)
+    with progress(len(database) + (0 if one else len(queries)), "reading images", "image") as bar:
+        of_queries = None if one else check_images(queries, not quick, bar)
+        of_database = check_images(database, not quick, bar)
+    parts = [(database, of_database)] if of_queries is None else [(queries, of_queries), (database, of_database)]
     counts = f"{len(dataset.queries):,} queries, {len(dataset.database):,} database images"
     return [
         Finding("images", OK, counts),
         *(Finding("data set", NOTE, note) for note in dataset.notes),
-        *_files(parts, checked),
-        *([] if quick else _alike(dataset, *checked.values())),
-        *([Finding("pictures alike", NOTE, "not looked for: --quick reads headers only")] if quick else []),
-        *_sizes(checked),
+        *_files(parts),
+        *(_copied_files(dataset, parts) if quick else _alike(dataset, of_queries or of_database, of_database)),
+        *_sizes([found for _, found in parts]),
         *_positives(dataset),
         *_sequences(dataset),
         *_positions(dataset),
@@ -65,17 +48,37 @@ def check_dataset(dataset: PlaceDataset, quick: bool = False) -> list[Finding]:
     ]
 
 
-def _files(parts: dict[str, Images], checked: dict[str, CheckedImages]) -> Iterable[Finding]:
-    missing = [parts[part].names[i] for part, found in checked.items() for i in found.missing]
-    damaged = [(parts[part].names[i], why) for part, found in checked.items() for i, why in found.damaged]
-    yield _about("missing files", missing, "{} not there")
+def _are_one(dataset: PlaceDataset) -> bool:
+    """Whether the queries are the images of the database, so that these are read once."""
+    own, queries, database = dataset.own_images, dataset.queries, dataset.database
+    if own is None or len(queries) != len(database) or (own != np.arange(len(own))).any():
+        return False
+    return all(queries.path(i) == database.path(i) is not None for i in range(len(queries)))
+
+
+def _files(parts: Sequence[Part]) -> Iterable[Finding]:
+    missing = [images.names[i] for images, found in parts for i in found.missing]
+    damaged = [(images.names[i], why) for images, found in parts for i, why in found.damaged]
+    yield about("missing files", missing, "{} not there")
     if damaged:
         text = f"{len(damaged):,} unreadable: {damaged[0][1]}"
         if len(damaged) > 1:
-            text += "; then " + _listed([name for name, _ in damaged[1:]])
-        yield Finding("damaged files", WRONG, text, tuple(name for name, _ in damaged[:_LISTED]))
+            text += "; then " + listed([name for name, _ in damaged[1:]])
+        yield Finding("damaged files", WRONG, text, tuple(name for name, _ in damaged[:LISTED]))
     else:
         yield Finding("damaged files", OK, "none")
+
+
+def _copied_files(dataset: PlaceDataset, parts: Sequence[Part]) -> Iterable[Finding]:
+    """What is known of copies without decoding: those of whole files, of which only those of one size are read."""
+    queries, database = dataset.queries, dataset.database
+    apart = dataset.own_images is None and not any(found.missing for _, found in parts)
+    if not (apart and isinstance(queries, ImageFiles) and isinstance(database, ImageFiles)):
+        yield Finding("queries in database", NOTE, "not looked for by --quick")
+        return
+    count = queries_in_database(queries, database)
+    text = f"copies of database files, byte by byte: {count:,}" if count else "no copies of files"
+    yield Finding("queries in database", WRONG if count else OK, text)
 
 
 def _alike(dataset: PlaceDataset, queries: CheckedImages, database: CheckedImages) -> Iterable[Finding]:
@@ -86,26 +89,26 @@ def _alike(dataset: PlaceDataset, queries: CheckedImages, database: CheckedImage
         # A query's own image, and what does not count for it, may be in the database.
         ignored = [database.digests[dataset.ignored(q)] == queries.digests[q] for q in found.tolist()]
         found = found[[bool(same[q] > one.sum()) for q, one in zip(found.tolist(), ignored, strict=True)]]
-    yield _about(
+    yield about(
         "queries in database",
-        _names(names, found),
+        names_at(names, found),
         "{} with the same picture in the database, so that finding it shows nothing",
     )
-    for part, images, one in (("queries", dataset.queries, queries), ("database", dataset.database, database)):
+    parts = [("database", dataset.database, database)]
+    if queries is not database:
+        parts.insert(0, ("queries", dataset.queries, queries))
+    for part, images, one in parts:
         repeated = np.flatnonzero(copies(one, one) > 1)
         if len(repeated):
             text = "{} there more than once"
-            yield _about(f"repeats in {part}", _names(images.names, repeated), text, NOTE)
-    blank = [
-        *_names(names, np.flatnonzero(queries.blank)),
-        *_names(dataset.database.names, np.flatnonzero(database.blank)),
-    ]
+            yield about(f"repeats in {part}", names_at(images.names, repeated), text, NOTE)
+    blank = [name for _, images, one in parts for name in names_at(images.names, np.flatnonzero(one.blank))]
     if blank:
-        yield _about("blank pictures", blank, "{} of one colour", NOTE)
+        yield about("blank pictures", blank, "{} of one colour", NOTE)
 
 
-def _sizes(checked: dict[str, CheckedImages]) -> Iterable[Finding]:
-    sizes = np.concatenate([found.sizes for found in checked.values()]).astype(np.int64)
+def _sizes(checked: Sequence[CheckedImages]) -> Iterable[Finding]:
+    sizes = np.concatenate([found.sizes for found in checked]).astype(np.int64)
     sizes = sizes[(sizes > 0).all(1)]
     if not len(sizes):
         return
@@ -136,12 +139,12 @@ def _positives(dataset: PlaceDataset) -> Iterable[Finding]:
         lengths = np.array([len(dataset.others(q)) for q in range(len(dataset.queries))])
     text = f"{lengths.min():,} to {lengths.max():,} for a query, median {np.median(lengths):,.0f}"
     yield Finding("positives", OK, text)
-    none = _names(dataset.queries.names, np.flatnonzero(lengths == 0))
+    none = names_at(dataset.queries.names, np.flatnonzero(lengths == 0))
     if len(none) == len(lengths):
         yield Finding("without positives", WRONG, "no query has anything to be found: nothing can be scored")
     else:
         text = "{} " + f"of {len(lengths):,} queries with nothing to be found, which are in no figure"
-        yield _about("without positives", none, text, NOTE)
+        yield about("without positives", none, text, NOTE)
 
 
 def _sequences(dataset: PlaceDataset) -> Iterable[Finding]:
@@ -156,7 +159,7 @@ def _sequences(dataset: PlaceDataset) -> Iterable[Finding]:
             f"{printable_name(str(shared[0]))}; with {len(queries):,} of {len(ours):,} queries, of which scores are "
             "then too high"
         )
-        yield Finding("shared sequences", WRONG, text, tuple(_names(dataset.queries.names, queries[:_LISTED])))
+        yield Finding("shared sequences", WRONG, text, tuple(names_at(dataset.queries.names, queries[:LISTED])))
     else:
         yield Finding("shared sequences", OK, "none")
 
@@ -179,11 +182,11 @@ def _positions(dataset: PlaceDataset) -> Iterable[Finding]:
     if len(extent) == 2:
         other_zone = position_check.changes_zone(positions, region)
         text = "{} where the others would lie in the next UTM zone; say the zone of each, or use degrees"
-        yield _about("UTM zones", _names(names, other_zone), text)
+        yield about("UTM zones", names_at(names, other_zone), text)
     far = np.setdiff1d(position_check.far_away(region), other_zone)
     centre = np.median(positions[region == 0], axis=0)
     away = np.linalg.norm(positions[far] - centre, axis=1).max(initial=0) / 1000
-    yield _about("far away", _names(names, far), "{} " + f"up to {away:,.0f} km from the others")
+    yield about("far away", names_at(names, far), "{} " + f"up to {away:,.0f} km from the others")
     parts = [(dataset.queries, ours, 0)]
     if dataset.own_images is None:
         parts.append((dataset.database, theirs, len(ours)))
@@ -195,7 +198,7 @@ def _positions(dataset: PlaceDataset) -> Iterable[Finding]:
         text = "{} aside from the way between the frames before and after"
         # Where nothing says that there are drives, the order may mean nothing.
         known = truth.query_sequences is not None or truth.query_times is not None
-        yield _about("order of frames", _names(names, named), text, WRONG if known else NOTE)
+        yield about("order of frames", names_at(names, named), text, WRONG if known else NOTE)
 
 
 def _times(dataset: PlaceDataset) -> Iterable[Finding]:
@@ -207,43 +210,11 @@ def _times(dataset: PlaceDataset) -> Iterable[Finding]:
     parts = [part for part in parts if part[1] is not None]
     for images, times, sequences in parts:
         assert times is not None
-        found += _names(images.names, position_check.backwards(np.asarray(times), sequences))
+        found += names_at(images.names, position_check.backwards(np.asarray(times), sequences))
     if parts:
-        yield _about("times", found, "{} taken earlier than the photo that stands before")
-
-
-def _names(names: Sequence[str], indices: np.ndarray) -> list[str]:
-    return [names[i] for i in indices.tolist()]
-
-
-def _about(check: str, names: Sequence[str], text: str, level: str = WRONG) -> Finding:
-    """A finding about some images, whose number stands for `{}`; none is no fault."""
-    if not names:
-        return Finding(check, OK, "none")
-    return Finding(check, level, f"{text.format(f'{len(names):,}')}: {_listed(names)}", tuple(names[:_LISTED]))
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(printable_name, names[:_SHOWN]))
-    return shown + (", …" if len(names) > _SHOWN else "")
+        yield about("times", found, "{} taken earlier than the photo that stands before")
 
 
 def not_opened(error: MissingImagesError) -> list[Finding]:
     """The findings about a data set that is not opened at all, as images are missing that it lists."""
     return [Finding("missing files", WRONG, f"{error}; nothing else is looked at before they are there")]
-
-
-def format_findings(findings: Sequence[Finding]) -> str:
-    """The findings as lines of a table, and the verdict."""
-    width = max(len(finding.check) for finding in findings)
-    lines = [f"{finding.level:<5}  {finding.check:<{width}}  {finding.text}" for finding in findings]
-    return "\n".join([*lines, "", verdict(findings)])
-
-
-def verdict(findings: Sequence[Finding]) -> str:
-    """The sentence that sums up the findings."""
-    counts = collections.Counter(finding.level for finding in findings)
-    wrong = [finding.check for finding in findings if finding.level == WRONG]
-    if not wrong:
-        return "sound: nothing is wrong" + (f" (notes: {counts[NOTE]})" if counts[NOTE] else "")
-    return f"not sound: {', '.join(dict.fromkeys(wrong))}"
