@@ -86,7 +86,17 @@ def file_bytes(compressed: Compressed, path: Path) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("kind, recipe", [("distill", "share"), ("distill", "ramp"), ("triplet", "threshold")])
+SLOW = pytest.mark.slow  # half a minute each
+
+
+@pytest.mark.parametrize(
+    "kind, recipe",
+    [
+        ("triplet", "threshold"),
+        pytest.param("distill", "share", marks=SLOW),
+        pytest.param("distill", "ramp", marks=SLOW),
+    ],
+)
 def test_an_interrupted_run_ends_as_if_it_had_not_been(kind: str, recipe: str, town: PlaceDataset, tmp_path: Path):
     """Interrupted in the first and the second epoch of each of the two stages, before and after a checkpoint."""
     count = Count()
