@@ -17,7 +17,7 @@ from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.discovery import points_outside, resolve_names
 from tfplaces.datasets.located import Located, Rule, located_dataset
 from tfplaces.datasets.positions import degrees_to_metres, trouble_with_degrees, utm_to_metres
-from tfplaces.datasets.tables import Table, named_lines, read_degrees, read_number, read_table, read_times
+from tfplaces.datasets.table_files import Table, named_lines, read_degrees, read_number, read_table, read_times
 
 # What headers may be called, in small letters without punctuation; the first that is there is taken.
 COLUMNS: dict[str, Sequence[str]] = {
@@ -63,7 +63,7 @@ class CsvTable:
     `database`. Without roles each photo is a query among the others, those of its own sequence left aside.
 
     Attributes:
-        path: the table; see `tfplaces.datasets.tables` for how it may be written, `COLUMNS` for its headers.
+        path: the table; see `tfplaces.datasets.table_files` for how it may be written, `COLUMNS` for its headers.
         images: the folder that its paths are relative to; by default the folder of the table.
         split: `train`, `val` or `test`, where the table has splits; by default `test`, or the only one.
         radius: a database image at most so far from a query shows its place, metres.

@@ -19,7 +19,7 @@ from tfplaces.datasets.decoding import open_image
 from tfplaces.datasets.discovery import find_images
 from tfplaces.datasets.located import Located, Rule, located_dataset
 from tfplaces.datasets.positions import degrees_to_metres, trouble_with_degrees
-from tfplaces.datasets.tables import read_times
+from tfplaces.datasets.table_files import read_times
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.listed_images import listed_images
-from tfplaces.datasets.tables import read_table
+from tfplaces.datasets.table_files import read_table
 
 _COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")
 _PUBLISHED = "about 530,000 images of 62,000 places in 23 cities"

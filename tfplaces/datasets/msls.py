@@ -21,7 +21,7 @@ from tfplaces.datasets.base import PlaceDataset, take_queries
 from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.index_lists import IndexLists
 from tfplaces.datasets.listed_images import counts_note, listed_images
-from tfplaces.datasets.tables import Table, named_lines, read_table
+from tfplaces.datasets.table_files import Table, named_lines, read_table
 
 CITIES = {
     "train": (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfplaces.common.errors import UserError
-from tfplaces.datasets.tables import named_lines, read_degrees, read_number, read_table, read_times
+from tfplaces.datasets.table_files import named_lines, read_degrees, read_number, read_table, read_times
 
 MEANINGS = {"path": ("path", "file"), "east": ("easting", "east"), "note": ("note",)}
 
