@@ -90,3 +90,9 @@ def test_no_function_shadows_its_module() -> None:
             if isinstance(node, ast.ImportFrom):
                 shadowed += [f"{node.module}.{n.name}" for n in node.names if node.module.split(".")[-1] == n.name]
     assert shadowed == []
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """Without packages of tests pytest takes one for the other."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
