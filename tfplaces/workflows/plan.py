@@ -27,8 +27,8 @@ class Plan:
 
     size: tuple[int, int] = (96, 128)
     clusters: int = 32
-    places: int = 150
-    epochs: int = 5
+    places: int = 130
+    epochs: int = 4
     learning_rate: float = 3e-4
     whitening: int = 128
     whitened_epochs: int = 1
