@@ -12,7 +12,7 @@ from tfplaces.common.errors import UserError
 from tfplaces.common.files import read_regular
 from tfplaces.common.npz_file import read_npy_header
 from tfplaces.common.plain_pickle import read_pickle
-from tfplaces.common.text import printable_name
+from tfplaces.common.text import printable_name, printable_reason
 
 # The lists of 100,000 queries with 1,000 positives each, or as many names of 80 letters, have most of it.
 MAX_BYTES = 2**30
@@ -36,7 +36,7 @@ def read_npy(path: str | os.PathLike) -> np.ndarray:
     try:
         shape, fortran, dtype = read_npy_header(file)
     except ValueError as error:
-        raise UserError(f"{shown}: not an .npy file ({printable_name(str(error))[:200]})") from None
+        raise UserError(f"{shown}: not an .npy file ({printable_reason(error)})") from None
     content = memoryview(data)[file.tell() :]
     if dtype.hasobject:
         array = read_pickle(bytes(content), shown)

@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import open_regular
-from tfplaces.common.text import printable_name
+from tfplaces.common.text import printable_name, printable_reason
 
 # VGG16 with all its layers has 553 MB.
 MAX_FILE_BYTES = 2**32
@@ -49,7 +49,7 @@ class NpzFile:
             self._file.close()
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"{self._path}: not an .npz file ({_line(error)})") from None
+            raise UserError(f"{self._path}: not an .npz file ({printable_reason(error)})") from None
 
     def __enter__(self) -> NpzFile:
         return self
@@ -116,7 +116,9 @@ class NpzFile:
         except UserError:
             raise
         except _DAMAGES as error:
-            raise UserError(f"{self._path}: {printable_name(name)} cannot be read ({_line(error)})") from None
+            raise UserError(
+                f"{self._path}: {printable_name(name)} cannot be read ({printable_reason(error)})"
+            ) from None
 
 
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -136,7 +138,3 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise ValueError("its header is not one of an array") from None
     file.seek(start.tell())
     return header
-
-
-def _line(error: BaseException) -> str:
-    return printable_name(str(error))[:200] or type(error).__name__

@@ -32,6 +32,11 @@ def printable_name(text: str) -> str:
     return "".join(_escaped_in_name(c) if _is_unprintable(c) else c for c in text)
 
 
+def printable_reason(error: BaseException) -> str:
+    """What a library's error says, at most 200 printable characters on one line; its type where it says nothing."""
+    return printable_name(str(error))[:200] or type(error).__name__
+
+
 def _is_unprintable(character: str) -> bool:
     # Zero-width joiners belong to the writing of several languages, and to emoji.
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\u200c\u200d"

@@ -88,7 +88,9 @@ def find_kernels(model: keras.Model) -> list[Kernel]:
             name = _variable_name(layer, variable)
             if _is_kernel(layer, name, path):
                 kernels.append(Kernel("/".join((*path, name)), variable, _channel_axis(layer, name, variable)))
-    return _with_unique_names(kernels)
+    # One layer may give two weights one name, or names' parts join to the same.
+    names = _distinct([kernel.name for kernel in kernels])
+    return [dataclasses.replace(kernel, name=name) for kernel, name in zip(kernels, names, strict=True)]
 
 
 def _layers_by_path(model: keras.Model) -> Iterator[tuple[tuple[str, ...], keras.layers.Layer]]:
@@ -100,33 +102,25 @@ def _layers_by_path(model: keras.Model) -> Iterator[tuple[tuple[str, ...], keras
             return
         seen.add(id(layer))
         yield path, layer
-        taken = {child.name for child in sublayers(layer)}
-        used: set[str] = set()
-        for child in sublayers(layer):
-            name, number = child.name, 2
-            if name in used:
-                while f"{name}_{number}" in taken:
-                    number += 1
-                name = f"{name}_{number}"
-                taken.add(name)
-            used.add(name)
+        children = list(sublayers(layer))
+        for name, child in zip(_distinct([child.name for child in children]), children, strict=True):
             yield from visit((*path, name), child)
 
     yield from visit((), model)
 
 
-def _with_unique_names(kernels: list[Kernel]) -> list[Kernel]:
-    """Numbers the later of kernels that one layer gives one name, or whose names' parts join to the same."""
-    taken, used, result = {kernel.name for kernel in kernels}, set(), []
-    for kernel in kernels:
-        name, number = kernel.name, 2
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names in their order; those that were there before get the first number that makes them new."""
+    taken, used, result = set(names), set(), []
+    for name in names:
+        distinct, number = name, 2
         if name in used:
             while f"{name}_{number}" in taken:
                 number += 1
-            name = f"{name}_{number}"
-            taken.add(name)
-        used.add(name)
-        result.append(dataclasses.replace(kernel, name=name))
+            distinct = f"{name}_{number}"
+            taken.add(distinct)
+        used.add(distinct)
+        result.append(distinct)
     return result
 
 

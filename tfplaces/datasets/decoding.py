@@ -30,7 +30,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import open_regular
-from tfplaces.common.text import printable_name
+from tfplaces.common.text import printable_name, printable_reason
 from tfplaces.datasets.image_kinds import KINDS, register_kinds
 
 MAX_FILE_BYTES = 2**29
@@ -231,8 +231,7 @@ def _damage_is_named(path: str | os.PathLike) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = printable_name(str(error))[:200] or type(error).__name__
-        raise UserError(f"{_shown(path)}: cannot be read as an image ({reason})") from None
+        raise UserError(f"{_shown(path)}: cannot be read as an image ({printable_reason(error)})") from None
 
 
 def _shown(path: str | os.PathLike) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.extras import needed_by
-from tfplaces.common.text import printable_name
+from tfplaces.common.text import printable_name, printable_reason
 
 _MAX_DEPTH = 8
 # What an array takes at least, as it is counted: Python needs more for an empty one than the file.
@@ -44,7 +44,7 @@ def read_version_73(data: bytes, variable: str, most: int) -> dict[str, Any]:
     except UserError:
         raise
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError) as error:
-        raise UserError(f"damaged: {printable_name(str(error))[:200]}") from None
+        raise UserError(f"damaged: {printable_reason(error)}") from None
 
 
 def _member(h5py: Any, group: Any, name: str) -> Any:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from tfplaces.compression import Compressed, FineTuning
     from tfplaces.models import PlaceNet
 
-LOSSES = ("triplet", "distill")
-
 
 @dataclasses.dataclass(frozen=True)
 class TuningPlan:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import time
@@ -23,7 +22,7 @@ from tfplaces.report.rows import Row
 from tfplaces.report.tables import format_table
 from tfplaces.version import __version__
 from tfplaces.workflows.plan import Plan
-from tfplaces.workflows.run_folder import clear, take_up
+from tfplaces.workflows.run_folder import clear, names_digest, take_up
 
 # The file of each stage, and the .places file that says how much of it is pruned.
 FILES = {
@@ -86,7 +85,8 @@ def quickstart(
     judged = cached(load_dataset(dataset, "test"))
     check_positives(judged)
     run = {
-        "dataset": dataset, "images": _digest(judged), "backbone": backbone, "backbone_weights": backbone_weights,
+        "dataset": dataset, "images": names_digest([judged.database, judged.queries]),
+        "backbone": backbone, "backbone_weights": backbone_weights,
         "weights_sha256": sha256(backbone_weights) if os.path.isfile(backbone_weights) else None,
         "input_size": input_size, "seed": seed, "plan": dataclasses.asdict(plan), "version": __version__,
     }  # fmt: skip
@@ -147,12 +147,6 @@ class _Job:
     def save(self) -> None:
         """Writes the state."""
         write_json(self.path(_STATE), self._state)
-
-
-def _digest(dataset: PlaceDataset) -> str:
-    """A digest of the names of all images, which is another where the data set has other images."""
-    names = json.dumps([list(dataset.database.names), list(dataset.queries.names)])
-    return hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _measure(job: _Job, judged: PlaceDataset) -> list[Row]:

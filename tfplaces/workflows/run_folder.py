@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfplaces.common.errors import UserError
+from tfplaces.datasets import Images
 
 
 def take_up(folder: str, state_file: str, run: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
@@ -61,3 +63,9 @@ def clear(folder: str, patterns: Iterable[str], keep: Iterable[str] = ()) -> Non
             if os.path.realpath(path) not in kept:
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(path)
+
+
+def names_digest(sets: Iterable[Images]) -> str:
+    """SHA-256 of the names of sets of images: what tells whether a run that was interrupted is on the same ones."""
+    names = json.dumps([list(images.names) for images in sets])
+    return hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()

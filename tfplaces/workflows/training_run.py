@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +16,7 @@ from tfplaces.models import PlaceNet, outline
 from tfplaces.opening import load_place_net
 from tfplaces.training import MinedPairs, WorkDir, add_whitening, assemble, train
 from tfplaces.training.whitening import check_whitening
+from tfplaces.workflows.run_folder import names_digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +102,7 @@ class TrainingRun:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         parts = [*values.pop("init_images"), *values.pop("whitening_images")]
         parts += [images for dataset in values.pop("sets") for images in (dataset.database, dataset.queries)]
-        names = json.dumps([list(images.names) for images in parts])
-        return {**values, "images": hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()}
+        return {**values, "images": names_digest(parts)}
 
     def _assembled(self, work_dir: WorkDir) -> PlaceNet:
         sharpness = self.sharpness or (TRAINING_SHARPNESS if self.epochs else DEFAULT_SHARPNESS)
