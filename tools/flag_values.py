@@ -8,6 +8,9 @@ from tfplaces.common.errors import UserError
 
 Number = TypeVar("Number", int, float)
 
+# The keys of `tfplaces.models.BACKBONES`, which a --help is too quick to import.
+BACKBONES = "alexnet, caffenet, efficientnet_lite0, mobilenet_v1, mobilenet_v2, resnet18, resnet50, squeezenet or vgg16"
+
 
 def size(text: str | None) -> tuple[int, int] | None:
     """Reads `HxW`, height and width in pixels.

@@ -21,8 +21,7 @@ from tfplaces.tools import entry, flag_values
 def define_flags(values: flags.FlagValues) -> None:
     string = flags.DEFINE_string
     string("dataset", "toytown", "The data set, written KIND[:PATH][?key=value].", flag_values=values)
-    string("backbone", "alexnet", "The backbone: alexnet, caffenet, vgg16, mobilenet_v1, mobilenet_v2 or squeezenet.",
-           flag_values=values)  # fmt: skip
+    string("backbone", "alexnet", f"The backbone: {flag_values.BACKBONES}.", flag_values=values)
     string("backbone_weights", "none", "The weights that the backbone starts from: none (random), imagenet (of Keras "
            "Applications) or an .npz file.", flag_values=values)  # fmt: skip
     string("input_size", None, "The size of the images in pixels, HEIGHTxWIDTH, instead of the backbone's own.",

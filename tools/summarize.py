@@ -20,8 +20,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "model", None, "The .keras or .places file to describe, instead of naming a backbone.", flag_values=values
     )
-    flags.DEFINE_string("backbone", None, "The backbone of the network to describe: alexnet, caffenet, vgg16, "
-                        "mobilenet_v1, mobilenet_v2 or squeezenet.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("backbone", None, f"The backbone of the network to describe: {flag_values.BACKBONES}.",
+                        flag_values=values)  # fmt: skip
     flags.DEFINE_integer("clusters", 64, "The number of NetVLAD's clusters.", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("whitening", 0, "The number of dimensions of the whitened descriptor; 0 means no whitening.",
                          lower_bound=0, flag_values=values)  # fmt: skip

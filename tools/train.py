@@ -29,8 +29,7 @@ def define_flags(values: flags.FlagValues) -> None:
            "default those of --dataset do.", flag_values=values)  # fmt: skip
     string("whitening_dataset", None, "Data sets, separated by commas, on whose database images the whitening is "
            "fitted. By default it is fitted on those of --dataset.", flag_values=values)  # fmt: skip
-    string("backbone", "mobilenet_v1", "The backbone: alexnet, caffenet, vgg16, mobilenet_v1, mobilenet_v2 or "
-           "squeezenet.", flag_values=values)  # fmt: skip
+    string("backbone", "mobilenet_v1", f"The backbone: {flag_values.BACKBONES}.", flag_values=values)
     string("backbone_weights", "none", "The weights that the backbone starts from: none (random), imagenet (of Keras "
            "Applications) or an .npz file.", flag_values=values)  # fmt: skip
     string("cut", None, "The name of the backbone layer whose features NetVLAD takes, instead of the usual one.",

@@ -36,8 +36,8 @@ class PlaceNet(keras.Model):
         input_size: (height, width) in pixels that the network is meant to be used at, each up to 8192 and together up
             to 2^22 pixels; by default the backbone's.
         cut: name of the backbone layer whose output goes to NetVLAD; by default the backbone's.
-        scale, offset: preprocessing x · scale + offset, offset one per channel; by default what the backbone's
-            published weights expect.
+        scale, offset: preprocessing x · scale + offset, offset one per channel, scale one number or one per channel; by
+            default what the backbone's published weights expect.
         assignment_bias: whether the assignment of NetVLAD has a bias.
         trainable: False freezes all layers.
         dtype: dtype policy of its layers, for example `mixed_float16`; by default Keras's global policy.
@@ -57,7 +57,7 @@ class PlaceNet(keras.Model):
         whitening_power: float = DEFAULT_POWER,
         input_size: Sequence[int] | None = None,
         cut: str | None = None,
-        scale: float | None = None,
+        scale: float | Sequence[float] | None = None,
         offset: Sequence[float] | None = None,
         assignment_bias: bool = False,
         name: str = "place_net",
@@ -95,7 +95,7 @@ class PlaceNet(keras.Model):
             "whitening_power": float(whitening_power),
             "input_size": size,
             "cut": cut or spec.cut,
-            "scale": float(spec.scale if scale is None else scale),
+            "scale": _scale(spec.scale if scale is None else scale),
             "offset": offset,
             "assignment_bias": assignment_bias,
         }
@@ -159,12 +159,26 @@ def _dtype_policy(policy: Any) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def _scale(scale: float | Sequence[float]) -> float | tuple[float, ...]:
+    if isinstance(scale, (int, float)):
+        return float(scale)
+    values = tuple(float(s) for s in scale)
+    if len(values) != 3:
+        raise UserError(f"scale={values}: expected one number, or three for red, green and blue")
+    return values
+
+
 def _build(image, config: dict[str, Any]):
     """Connects the layers of a PlaceNet to a symbolic image `[batch, height, width, 3]`."""
-    x = keras.layers.Rescaling(config["scale"], list(config["offset"]), name="preprocessing")(image)
-    backbone = keras.Model(image, BACKBONES[config["backbone"]].build(x))
-    names = [layer.name for layer in backbone.layers[2:]]
-    if config["cut"] not in names:
+    scale = config["scale"]
+    scale = list(scale) if isinstance(scale, tuple) else scale
+    x = keras.layers.Rescaling(scale, list(config["offset"]), name="preprocessing")(image)
+    for features in BACKBONES[config["backbone"]].build(x):
+        backbone = keras.Model(image, features)
+        names = [layer.name for layer in backbone.layers[2:]]
+        if config["cut"] in names:
+            break
+    else:
         raise UserError(f"{config['backbone']} has no layer {config['cut']!r}; there are {', '.join(names)}")
     x = backbone.get_layer(config["cut"]).output
     x = NetVLAD(config["clusters"], use_bias=config["assignment_bias"], name="netvlad")(x)

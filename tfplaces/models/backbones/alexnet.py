@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from keras import layers
 
 from tfplaces.layers import LocalResponseNormalization
 
 
-def build(x, pool_first: bool = False):
+def build(x, pool_first: bool = False) -> Iterator[Any]:
     """Builds AlexNet's convolutions, 227 x 227 native, 256 channels at stride 16.
 
     Args:
@@ -30,4 +33,4 @@ def build(x, pool_first: bool = False):
     x = layers.Conv2D(384, 3, padding="same", groups=2, name="conv4")(x)
     x = layers.ReLU(name="relu4")(x)
     x = layers.Conv2D(256, 3, padding="same", groups=2, name="conv5")(x)
-    return layers.ReLU(name="relu5")(x)
+    yield layers.ReLU(name="relu5")(x)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from keras import layers
 
 from tfplaces.models.backbones.mobilenet_v1 import depthwise
@@ -11,7 +14,7 @@ BLOCKS = [(1, 16, 1), (6, 24, 2), (6, 24, 1), (6, 32, 2), (6, 32, 1), (6, 32, 1)
 BLOCKS += [(6, 64, 1)] * 3 + [(6, 96, 1)] * 3
 
 
-def build(x):
+def build(x) -> Iterator[Any]:
     """Builds MobileNetV2's stride-16 part, 576 channels; layer names are those of Keras Applications."""
 
     def relu6(x, name):
@@ -28,4 +31,4 @@ def build(x):
         y = layers.Conv2D(channels, 1, name=f"{name}_project")(y)
         x = layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and channels == x.shape[-1] else y
     x = layers.Conv2D(6 * x.shape[-1], 1, name="block_13_expand")(x)
-    return relu6(x, "block_13_expand")
+    yield relu6(x, "block_13_expand")

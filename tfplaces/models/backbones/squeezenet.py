@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from keras import layers
 
 FIRES = [(16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256)]  # squeeze, expand
 
 
-def build(x):
+def build(x) -> Iterator[Any]:
     """Builds SqueezeNet's fire modules, 512 channels at stride 16."""
 
     def conv(x, channels, size, name):
@@ -24,4 +27,4 @@ def build(x):
         )
         if k in (4, 8):
             x = layers.MaxPooling2D(3, 2, name=f"pool{k}")(x)
-    return x
+    yield x
