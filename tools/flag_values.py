@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from absl import flags
+
 from tfplaces.common.errors import UserError
 
 Number = TypeVar("Number", int, float)
@@ -63,3 +65,22 @@ def by_layer(flag: str, text: str, kind: type[Number]) -> tuple[Number | None, d
 
 def _is_number(text: str, most: int) -> bool:
     return text.isascii() and text.isdigit() and 1 <= int(text) <= most
+
+
+def aggregation(args: flags.FlagValues, *of_netvlad: str) -> str:
+    """The spec that `--aggregation` gives, with the number of `--clusters` in it.
+
+    Args:
+        args: the flags.
+        of_netvlad: the flags that only NetVLAD has a use for.
+
+    Raises:
+        UserError: such a flag is given with another aggregation, or the clusters are given twice.
+    """
+    spec = args.aggregation
+    for name in of_netvlad:
+        if args[name].present and spec.partition("?")[0] != "netvlad":
+            raise UserError(f"--{name} goes with --aggregation=netvlad, not with {spec}")
+    if args["clusters"].present and "?" in spec:
+        raise UserError(f"--clusters={args.clusters} and --aggregation={spec}: give the clusters in one of them")
+    return f"netvlad?clusters={args.clusters}" if spec == "netvlad" else spec

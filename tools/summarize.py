@@ -23,6 +23,9 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("backbone", None, f"The backbone of the network to describe: {flag_values.BACKBONES}.",
                         flag_values=values)  # fmt: skip
     flags.DEFINE_integer("clusters", 64, "The number of NetVLAD's clusters.", lower_bound=1, flag_values=values)
+    flags.DEFINE_string("aggregation", "netvlad", "The aggregation of --backbone, written KIND[?key=value&...]: "
+                        "netvlad (clusters), gem (linear, l2_first), mixvpr (channels, rows, depth) or convap "
+                        "(channels, grid).", flag_values=values)  # fmt: skip
     flags.DEFINE_integer("whitening", 0, "The number of dimensions of the whitened descriptor; 0 means no whitening.",
                          lower_bound=0, flag_values=values)  # fmt: skip
     flags.DEFINE_string("input_size", None, "The size of the images in pixels, HEIGHTxWIDTH, instead of the network's "
@@ -45,13 +48,17 @@ def main(args: flags.FlagValues) -> None:
 
     from tfplaces.common.files import write_json
     from tfplaces.models import PlaceNet
+    from tfplaces.models.aggregations import parse_aggregation
     from tfplaces.models.summary import summarize
     from tfplaces.opening import load_place_net
 
     if args.model:
         model = load_place_net(args.model)
     else:
-        model = PlaceNet(args.backbone, clusters=args.clusters, whitening=args.whitening, input_size=input_size)
+        made = parse_aggregation(flag_values.aggregation(args, "clusters"))
+        model = PlaceNet(
+            args.backbone, aggregation=made.kind, whitening=args.whitening, input_size=input_size, **made.options
+        )
     rows = summarize(model, input_size)
     parameters = sum(row.parameters for row in rows)
     multiply_adds = sum(row.multiply_adds for row in rows)
@@ -69,6 +76,7 @@ def main(args: flags.FlagValues) -> None:
 
 
 def _summarize_places(path: str, json: str | None) -> None:
+    from tfplaces.coding.places import aggregation_title
     from tfplaces.coding.statistics import places_statistics
     from tfplaces.common.files import write_json
 
@@ -84,7 +92,7 @@ def _summarize_places(path: str, json: str | None) -> None:
     whitening = f", whitening to {net['whitening']}" if net["whitening"] else ""
     height, width = net["input_size"]
     print()
-    print(f"network: {net['backbone']} up to {net['cut']}, NetVLAD of {net['clusters']}{whitening}, {height}x{width}")
+    print(f"network: {net['backbone']} up to {net['cut']}, {aggregation_title(net)}{whitening}, {height}x{width}")
     print(
         f"size:    {total.file_bytes / 1e6:.3f} MB, of which {statistics.container_bytes:,} bytes are header; "
         f"{4 * total.parameters / 1e6:.3f} MB as float32, ratio {statistics.ratio:.1f}"

@@ -32,7 +32,10 @@ def define_flags(values: flags.FlagValues) -> None:
     string("backbone", "mobilenet_v1", f"The backbone: {flag_values.BACKBONES}.", flag_values=values)
     string("backbone_weights", "none", "The weights that the backbone starts from: none (random), imagenet (of Keras "
            "Applications) or an .npz file.", flag_values=values)  # fmt: skip
-    string("cut", None, "The name of the backbone layer whose features NetVLAD takes, instead of the usual one.",
+    string("cut", None, "The name of the backbone layer whose features are aggregated, instead of the usual one.",
+           flag_values=values)  # fmt: skip
+    string("aggregation", "netvlad", "What makes one vector of the backbone's features, written KIND[?key=value&...]: "
+           "netvlad, gem (linear=N adds a linear layer), mixvpr (channels, rows, depth) or convap (channels, grid).",
            flag_values=values)  # fmt: skip
     string("input_size", None, "The size of the images in pixels, HEIGHTxWIDTH, instead of the backbone's own.",
            flag_values=values)  # fmt: skip
@@ -65,6 +68,8 @@ def main(args: flags.FlagValues) -> None:
 
     from tfplaces import datasets
 
+    aggregation = flag_values.aggregation(args, "clusters", "sharpness", "init_dataset")
+
     def database_images(specs):
         return [d.database for d in datasets.load_datasets(specs or args.dataset, "train")]
 
@@ -78,14 +83,14 @@ def main(args: flags.FlagValues) -> None:
 
     training = TrainingRun(
         backbone=args.backbone, backbone_weights=args.backbone_weights, cut=args.cut, input_size=input_size,
-        clusters=args.clusters, sharpness=args.sharpness, init_images=init_images,
+        aggregation=aggregation, sharpness=args.sharpness, init_images=init_images,
         sets=sets, epochs=args.epochs, learning_rate=args.learning_rate, margin=args.margin,
         whitening=args.whitening, whitening_power=power, whitening_images=whitening_images, seed=args.seed,
     )  # fmt: skip
     training.check()
     model = training.make(path, os.path.join(args.output, "train.work"))
     print(
-        f"{path}: {args.backbone} + NetVLAD{args.clusters}"
+        f"{path}: {args.backbone} + {model.aggregation.title}"
         + (f" + whitening {args.whitening}" if args.whitening else "")
         + f", {model.count_params():,} parameters, {os.path.getsize(path) / 1e6:.1f} MB"
     )

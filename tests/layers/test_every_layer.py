@@ -18,7 +18,14 @@ import pytest
 
 import tfplaces.layers
 import tfplaces.models
-from tfplaces.layers import L2Normalization, LocalResponseNormalization, NetVLAD, PCAWhitening
+from tfplaces.layers import (
+    AdaptiveAveragePooling,
+    GeM,
+    L2Normalization,
+    LocalResponseNormalization,
+    NetVLAD,
+    PCAWhitening,
+)
 from tfplaces.models import BACKBONES, PlaceNet
 
 for package in (tfplaces.layers, tfplaces.models):
@@ -34,10 +41,12 @@ CASES: dict[type, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
     NetVLAD: [({"clusters": 3, "use_bias": True}, (4, 5, 16)), ({"clusters": 1}, (1, 1, 3))],
     L2Normalization: [({"axis": 1}, (6, 4)), ({}, (32,))],
     LocalResponseNormalization: [({"size": 3, "alpha": 0.2, "beta": 0.6, "k": 1.5}, (4, 5, 6)), ({}, (2, 2, 8))],
+    AdaptiveAveragePooling: [({"grid": 2}, (5, 4, 8)), ({"grid": 1}, (2, 2, 4))],
+    GeM: [({"p": 2.5}, (4, 5, 6)), ({"epsilon": 1e-3}, (1, 1, 8))],
     PCAWhitening: [({"units": 4}, (9,)), ({"units": 3, "trainable": False}, (16,))],
 }
 # Those that always give at least float32, as the last layer of a network does.
-WIDE = (NetVLAD, L2Normalization)
+WIDE = (GeM, NetVLAD, L2Normalization)
 # Largest magnitudes of the inputs. 60,000 is nearly the largest number of float16. A whitening, which is a Dense like
 # any other, takes vectors of unit length, and its sums overflow beyond.
 MAGNITUDES = (0.0, 1e-4, 1.0, 300.0, 6e4)

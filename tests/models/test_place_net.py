@@ -34,7 +34,8 @@ def test_is_what_was_asked_for(model: PlaceNet) -> None:
     assert model.feature_layer.name == "fire3"
     assert model.feature_layer.output.shape[-1] == 128
     assert model.get_layer("netvlad").use_bias
-    assert model.description == {"backbone": "squeezenet", "name": "place_net", **OPTIONS}
+    fixed = {"backbone": "squeezenet", "aggregation": "netvlad", "norm": "tflite", "name": "place_net"}
+    assert model.description == {**fixed, **OPTIONS}
     assert model.get_config() == {**model.description, "trainable": True, "dtype": "float32", "frozen": ()}
 
 

@@ -50,7 +50,7 @@ def refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ("changes", "message"),
     [
         ({"clusters": 65_536}, "asks for weights of 201,"),
-        ({"clusters": 1e300}, "not a readable Keras model (clusters=1e"),
+        ({"clusters": 1e300}, "not a readable Keras model (netvlad: clusters=1e"),
         ({"clusters": 60_000, "whitening": 60_000}, "asks for weights of 1,843,"),
         ({"whitening": 5}, "more than the"),
         ({"input_size": [40_000, 40_000]}, "takes images of 40000x40000"),

@@ -12,7 +12,7 @@ from tfplaces.describers import KerasDescriber, describe_images
 from tfplaces.evaluation import Evaluation, evaluate, mean_drop_interval, score
 from tfplaces.layers.principal_components import PrincipalComponents
 from tfplaces.models import PlaceNet
-from tfplaces.training.whitening import replace, vlad_components
+from tfplaces.training.whitening import bare_components, replace
 
 POWERS = (0.0, 0.125, 0.25, 0.375, 0.5)
 
@@ -48,7 +48,7 @@ def measure_whitening(
     Raises:
         UserError: as `add_whitening`.
     """
-    components = vlad_components(model, max(dimensions), image_sets, folder)
+    components = bare_components(model, max(dimensions), image_sets, folder)
     bare = KerasDescriber(replace(model, whitening=0))
     plain = {dataset.spec: evaluate(bare, dataset) for dataset in sets}
     rows = [_row(bare.descriptor_dim, None, plain)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -165,25 +166,65 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
+def _is_scale(value: Any) -> bool:
+    return _is_number(value) or (_is_list(value, 3) and all(map(_is_number, value)))
+
+
+def is_source(value: Any) -> bool:
+    """Whether a value tells where a network's weights come from: short texts by the keys that there are."""
+    return isinstance(value, Mapping) and all(
+        key in _SOURCE and isinstance(text, str) and 0 < len(text) <= _SOURCE[key] and text.isprintable()
+        for key, text in value.items()
+    )
+
+
+# Keys of a source, and the characters that each may have: they have to fit into the metadata of a `.tflite`.
+_SOURCE = {"file": 120, "sha256": 64, "kind": 40, "licence": 160, "note": 240}
+
+_COUNT = (f"a whole number from 1 to {MAX_UNITS}", lambda v: _is_whole(v, 1, MAX_UNITS))
+_COUNT_OR_NONE = (f"a whole number from 0 to {MAX_UNITS}", lambda v: _is_whole(v, 0, MAX_UNITS))
+_FLAG = ("true or false", lambda v: isinstance(v, bool))
+
 # What `PlaceNet.description` gives: for each argument what it has to be, and the test.
 _CONFIG = {
     "backbone": ("the name of a backbone", _is_name),
-    "clusters": (f"a whole number from 1 to {MAX_UNITS}", lambda v: _is_whole(v, 1, MAX_UNITS)),
-    "whitening": (f"a whole number from 0 to {MAX_UNITS}", lambda v: _is_whole(v, 0, MAX_UNITS)),
+    "whitening": _COUNT_OR_NONE,
     "whitening_power": ("a number from 0 to 0.5", lambda v: _is_number(v) and 0 <= v <= 0.5),
     "input_size": (
         f"height and width from 1 to {MAX_SIDE}, of {MAX_PIXELS:,} pixels at most",
         lambda v: _is_list(v, 2) and all(_is_whole(size, 1, MAX_SIDE) for size in v) and v[0] * v[1] <= MAX_PIXELS,
     ),
     "cut": ("the name of a layer", _is_name),
-    "scale": ("a number", _is_number),
+    "scale": ("a number, or a list of three", _is_scale),
     "offset": ("a list of three numbers", lambda v: _is_list(v, 3) and all(map(_is_number, v))),
-    "assignment_bias": ("true or false", lambda v: isinstance(v, bool)),
+    "norm": ("the name of a form of normalisation", _is_name),
+    "source": ("short texts by file, sha256, kind, licence or note", is_source),
     "name": ("a name of 1 to 64 letters, digits and _.>-", _is_name),
 }
 
-# Files made before there was a choice do not have it.
-_OPTIONAL = {"whitening_power"}
+# The options of each aggregation, which are in the description beside the others.
+_OPTIONS = {
+    "convap": {"channels": _COUNT, "grid": _COUNT},
+    "gem": {"linear": _COUNT_OR_NONE, "l2_first": _FLAG},
+    "mixvpr": {"channels": _COUNT, "rows": _COUNT, "depth": _COUNT},
+    "netvlad": {"clusters": _COUNT, "assignment_bias": _FLAG},
+}
+
+
+def aggregation_title(config: Mapping[str, Any]) -> str:
+    """What people call the aggregation of a PlaceNet that a description describes, for example `NetVLAD64`."""
+    kind = config.get("aggregation", "netvlad")
+    if kind == "netvlad":
+        return f"NetVLAD{config['clusters']}"
+    if kind == "gem":
+        return f"GeM + linear {config['linear']}" if config["linear"] else "GeM"
+    if kind == "mixvpr":
+        return f"MixVPR {config['channels']}x{config['rows']}"
+    return f"ConvAP {config['channels']}x{config['grid']}x{config['grid']}"
+
+
+# Files made before there was a choice do not have them; a network that was trained here has no source.
+_OPTIONAL = {"whitening_power", "norm", "source"}
 
 
 def check_config(path: str, config: dict[str, Any]) -> None:
@@ -192,10 +233,14 @@ def check_config(path: str, config: dict[str, Any]) -> None:
     Raises:
         ValueError: an argument is missing, unknown or out of range; the message begins with the path.
     """
-    unknown = sorted(set(config) - set(_CONFIG))
+    aggregation = config.get("aggregation", "netvlad")
+    if not isinstance(aggregation, str) or aggregation not in _OPTIONS:
+        raise UserError(f"{path}: aggregation of its PlaceNet is not one of {', '.join(_OPTIONS)}")
+    expectations = {**_CONFIG, **_OPTIONS[aggregation]}
+    unknown = sorted(set(config) - set(expectations) - {"aggregation"})
     if unknown:
         raise UserError(f"{path}: {unknown[0]!r:.40} is nothing that describes a PlaceNet")
-    for key, (expected, holds) in _CONFIG.items():
+    for key, (expected, holds) in expectations.items():
         if key not in config and key in _OPTIONAL:
             continue
         if key not in config or not holds(config[key]):

@@ -13,13 +13,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import types
 import typing
 import urllib.parse
 import warnings
 from typing import Any, ClassVar, Protocol
 
 from tfplaces.common.errors import DataWarning, UserError
+from tfplaces.common.options import split_options, typed_options
 from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.csv_table import CsvTable
@@ -82,8 +82,6 @@ KINDS: dict[str, type[Kind]] = {
     "toytown": Toytown,
     "utm": UtmNames,
 }
-
-_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def load_dataset(spec: str, split: str | None = None) -> PlaceDataset:
@@ -156,8 +154,7 @@ def _open_splits(spec: str, kind: str, options: dict[str, str]) -> tuple[str, ..
 
 
 def _make(spec: str, kind: str, options: dict[str, str]) -> Kind:
-    types_of = typing.get_type_hints(KINDS[kind])
-    return KINDS[kind](**{key: _value(spec, key, text, types_of[key]) for key, text in options.items()})
+    return KINDS[kind](**typed_options(spec, options, KINDS[kind]))
 
 
 def _fields(kind: str) -> list[str]:
@@ -180,17 +177,7 @@ def _parse(spec: str) -> tuple[str, dict[str, str]]:
         raise UserError(
             f"{printable_name(spec)}: {kind} takes " + ("a path, as in folder:photos" if takes_path else "no path")
         )
-    options: dict[str, str] = {"path": path} if takes_path else {}
-    for part in query.split("&") if query else []:
-        key, equals, value = part.partition("=")
-        if not key or not equals:
-            raise UserError(f"{printable_name(spec)}: options are key=value, separated by &")
-        if key not in known:
-            raise UserError(f"{printable_name(spec)}: unknown option {key!r}; {kind} has {', '.join(known) or 'none'}")
-        if key in options:
-            raise UserError(f"{printable_name(spec)}: the option {key} is given twice")
-        options[key] = urllib.parse.unquote_plus(value, errors="surrogateescape")
-    return kind, options
+    return kind, {**({"path": path} if takes_path else {}), **split_options(spec, kind, query, known)}
 
 
 def _split_path(text: str, known: list[str]) -> tuple[str, str]:
@@ -214,31 +201,3 @@ def _readings(path: str) -> list[str]:
     """A path as it is written, with the home for `~`, and with percent escapes read."""
     decoded = urllib.parse.unquote(path, errors="surrogateescape")
     return list(dict.fromkeys([path, os.path.expanduser(path), os.path.expanduser(decoded)]))
-
-
-def _value(spec: str, key: str, text: str, kind: Any) -> Any:
-    """An option's text as what its field is declared to be."""
-    choices = typing.get_args(kind)
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:  # None is what it is by default
-        (kind,) = (choice for choice in choices if choice is not type(None))
-        return _value(spec, key, text, kind)
-    expected = ""
-    if typing.get_origin(kind) is typing.Literal:
-        if text in choices:
-            return text
-        expected = f"one of {', '.join(choices)}"
-    elif kind is bool:
-        if text.lower() in (*_TRUE, *_FALSE):
-            return text.lower() in _TRUE
-        expected = "true or false"
-    elif kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            number = float("nan")
-        if number - number == 0:  # neither infinite nor no number
-            return number
-        expected = "a whole number" if kind is int else "a number"
-    else:
-        return text
-    raise UserError(f"{printable_name(spec)}: {key}={printable_name(text)} is not {expected}")

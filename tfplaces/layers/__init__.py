@@ -10,8 +10,19 @@ if keras.backend.backend() != "tensorflow":
         "Keras is imported"
     )
 
+from tfplaces.layers.adaptive_pooling import AdaptiveAveragePooling
+from tfplaces.layers.gem import GeM
 from tfplaces.layers.netvlad import NetVLAD
-from tfplaces.layers.normalization import L2Normalization, LocalResponseNormalization, l2_normalize
+from tfplaces.layers.normalization import NORMS, L2Normalization, LocalResponseNormalization, l2_normalize
 from tfplaces.layers.whitening import PCAWhitening
 
-__all__ = ["L2Normalization", "LocalResponseNormalization", "NetVLAD", "PCAWhitening", "l2_normalize"]
+__all__ = [
+    "NORMS",
+    "AdaptiveAveragePooling",
+    "GeM",
+    "L2Normalization",
+    "LocalResponseNormalization",
+    "NetVLAD",
+    "PCAWhitening",
+    "l2_normalize",
+]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfplaces.common.errors import UserError
-from tfplaces.layers.normalization import l2_normalize, wide_dtype
+from tfplaces.layers.normalization import check_norm, l2_normalize, wide_dtype
 
 # Factor on the published α for a network that is used as it is assembled; the published rule, where the second-nearest
 # cluster still weighs 1 % of the nearest in the mean, is for one that will be trained. Both by measurement, see
@@ -38,17 +38,20 @@ class NetVLAD(keras.layers.Layer):
     Args:
         clusters: number of clusters, K.
         use_bias: a bias in the assignment, as MatConvNet's `layerVLADv2` has (2αc·x − α‖c‖²).
+        norm: the form of its L2 normalisations, see `l2_normalize`.
 
     Raises:
-        UserError: fewer than one cluster, or, when it is built, an unknown number of channels.
+        UserError: fewer than one cluster, no such form, or, when it is built, an unknown number of channels.
     """
 
-    def __init__(self, clusters: int = 64, use_bias: bool = False, **kwargs: Any):
+    def __init__(self, clusters: int = 64, use_bias: bool = False, norm: str = "tflite", **kwargs: Any):
         super().__init__(**kwargs)
+        check_norm(norm)
         if clusters < 1:
             raise UserError(f"NetVLAD: clusters={clusters}, must be at least 1")
         self.clusters = clusters
         self.use_bias = use_bias
+        self.norm = norm
         self.autocast = False
 
     def build(self, input_shape):
@@ -68,7 +71,7 @@ class NetVLAD(keras.layers.Layer):
         channels = inputs.shape[-1]
         dtype = wide_dtype(self)
         assignment, centroids = ops.cast(self.assignment, dtype), ops.cast(self.centroids, dtype)
-        x = l2_normalize(ops.cast(inputs, dtype))
+        x = l2_normalize(ops.cast(inputs, dtype), norm=self.norm)
         logits = ops.conv(x, assignment, padding="valid", data_format="channels_last")
         if self.use_bias:
             logits = logits + ops.cast(self.bias, dtype)
@@ -76,8 +79,8 @@ class NetVLAD(keras.layers.Layer):
         a = ops.reshape(ops.softmax(logits, axis=-1), (batch, -1, self.clusters))  # [batch, n, K]
         x = ops.reshape(x, (batch, -1, channels))  # [batch, n, D]
         v = tf.matmul(a, x, transpose_a=True) + (-centroids) * ops.expand_dims(ops.sum(a, axis=1), -1)
-        v = ops.reshape(l2_normalize(v), (batch, self.clusters * channels))
-        return l2_normalize(v)
+        v = ops.reshape(l2_normalize(v, norm=self.norm), (batch, self.clusters * channels))
+        return l2_normalize(v, norm=self.norm)
 
     def adapt(self, features: np.ndarray, sharpness: float = DEFAULT_SHARPNESS, seed: int = 0) -> None:
         """Sets centroids and assignment from local features, by k-means.
@@ -122,4 +125,4 @@ class NetVLAD(keras.layers.Layer):
         return (input_shape[0], self.clusters * input_shape[-1])
 
     def get_config(self):
-        return {**super().get_config(), "clusters": self.clusters, "use_bias": self.use_bias}
+        return {**super().get_config(), "clusters": self.clusters, "use_bias": self.use_bias, "norm": self.norm}

@@ -21,27 +21,46 @@ def at_least_float32(x: Any) -> Any:
     return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 
-def l2_normalize(x: Any, axis: int = -1) -> Any:
-    """Scales vectors to unit length: x / max(‖x‖, 1e-6), which is what L2_NORMALIZATION of TFLite computes.
+# Forms of the L2 normalisation: what a published network was trained with is part of it, as the residuals of clusters
+# that hardly any feature belongs to are as short as these numbers.
+NORMS = ("tflite", "matconvnet", "torch")
 
-    The converter fuses this expression to that operator. The published networks have x / sqrt(‖x‖² + 1e-12), which is
-    the same but for vectors as short as 1e-6. NetVLAD has such residuals, of clusters that hardly any feature belongs
-    to, so both sides must agree about them.
+
+def check_norm(norm: str) -> None:
+    """Raises UserError unless there is such a form of the L2 normalisation."""
+    if norm not in NORMS:
+        raise UserError(f"norm={norm!r}: one of {', '.join(NORMS)}")
+
+
+def l2_normalize(x: Any, axis: int = -1, norm: str = "tflite") -> Any:
+    """Scales vectors to unit length, in one of three forms that differ for short vectors.
+
+    - `tflite`: x / max(‖x‖, 1e-6), which is what L2_NORMALIZATION of TFLite computes; the converter fuses this
+      expression to that operator.
+    - `matconvnet`: x / sqrt(‖x‖² + 1e-12), of MatConvNet's `vl_nnnormalize` as NetVLAD's authors use it.
+    - `torch`: x / max(‖x‖, 1e-12), of PyTorch's `normalize`.
 
     Args:
         x: float tensor of any shape and precision.
         axis: the axis of the vectors.
+        norm: the form, one of `NORMS`.
 
     Returns:
         a tensor of the same shape; float64 if x is, else float32, also for x of half precision.
     """
     x = at_least_float32(x)
-    return x / ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), 1e-12))
+    squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
+    if norm == "tflite":
+        return x / ops.sqrt(ops.maximum(squares, 1e-12))
+    # As a product: the converter fuses quotients to L2_NORMALIZATION, whatever small number they have.
+    if norm == "matconvnet":
+        return x * ops.rsqrt(squares + 1e-12)
+    return x * ops.rsqrt(ops.maximum(squares, 1e-24))
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")
 class L2Normalization(keras.layers.Layer):
-    """Scales vectors to unit length: x / max(‖x‖, 1e-6).
+    """Scales vectors to unit length, see `l2_normalize`.
 
     Over the last axis of `[batch, clusters, channels]` it is the intra-normalisation of VLAD (Arandjelović and
     Zisserman, All about VLAD, 2013). It computes and gives float32 under every dtype policy but float64, as the end of
@@ -49,15 +68,20 @@ class L2Normalization(keras.layers.Layer):
 
     Args:
         axis: the axis of the vectors.
+        norm: the form for short vectors, one of `NORMS`.
+
+    Raises:
+        UserError: there is no such form.
     """
 
-    def __init__(self, axis: int = -1, **kwargs: Any):
+    def __init__(self, axis: int = -1, norm: str = "tflite", **kwargs: Any):
         super().__init__(**kwargs)
-        self.axis = axis
+        check_norm(norm)
+        self.axis, self.norm = axis, norm
         self.autocast = False  # the policy's float16 would overflow before this layer is asked
 
     def call(self, inputs):
-        return l2_normalize(ops.cast(inputs, wide_dtype(self)), self.axis)
+        return l2_normalize(ops.cast(inputs, wide_dtype(self)), self.axis, self.norm)
 
     def compute_output_spec(self, inputs):
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), wide_dtype(self))
@@ -66,7 +90,7 @@ class L2Normalization(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+        return {**super().get_config(), "axis": self.axis, "norm": self.norm}
 
 
 def wide_dtype(layer: keras.layers.Layer) -> str:

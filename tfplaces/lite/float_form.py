@@ -139,7 +139,7 @@ def convert_saved_model(
     Raises:
         UserError: the converter failed.
     """
-    description = f"{model.config['backbone']}, NetVLAD{model.config['clusters']}, {model.descriptor_dim}-D descriptor"
+    description = f"{model.config['backbone']}, {model.aggregation.title}, {model.descriptor_dim}-D descriptor"
     arguments = [saved, result, description, "float32" if float_input else "uint8"]
     if len(calibration):
         images = np.stack(calibration).astype(np.float32)

@@ -1,77 +1,86 @@
-"""PlaceNet: image → preprocessing → backbone → NetVLAD → optional whitening → L2-normalised descriptor."""
+"""PlaceNet: image → preprocessing → backbone → aggregation → optional whitening → L2-normalised descriptor."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from tfplaces.coding.places import MAX_PIXELS, MAX_SIDE, MAX_UNITS
+from tfplaces.coding.places import MAX_PIXELS, MAX_SIDE, MAX_UNITS, is_source
 from tfplaces.common.errors import UserError
-from tfplaces.layers import L2Normalization, NetVLAD, PCAWhitening
+from tfplaces.layers import L2Normalization, PCAWhitening
+from tfplaces.layers.normalization import check_norm
 from tfplaces.layers.whitening import DEFAULT_POWER, FULL_POWER, check_power
+from tfplaces.models.aggregations import Aggregation, make_aggregation
 from tfplaces.models.backbones import BACKBONES
-from tfplaces.models.summary import summarize
+from tfplaces.models.summary import layer_shapes, summarize
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")
 class PlaceNet(keras.Model):
     """A functional Keras model that turns an image into a descriptor.
 
-    Input: RGB, 0 to 255, `[batch, height, width, 3]`, any size that the backbone can take. Output:
+    Input: RGB, 0 to 255, `[batch, height, width, 3]`, any size that the backbone and the aggregation can take. Output:
     `[batch, descriptor_dim]`, vectors of unit length, float32 (float64 under that dtype policy alone).
 
-    NetVLAD is the layer named `netvlad`, the whitening the one named `whitening`, and the backbone's layers have their
-    own names; all of them are ordinary Keras layers. `get_config` describes the network in these few words, from which
-    it can be rebuilt. A `.keras` file also keeps the dtype policy and which layers are frozen.
+    The backbone's layers have their own names, those of the aggregation the names that its class in
+    `tfplaces.models.aggregations` tells, and the whitening is the layer `whitening`; all of them are ordinary Keras
+    layers. `get_config` describes the network in these few words, from which it can be rebuilt. A `.keras` file also
+    keeps the dtype policy and which layers are frozen.
 
     Args:
         backbone: a key of `tfplaces.models.BACKBONES`.
-        clusters: clusters of NetVLAD, K, 1 to 65,536.
+        aggregation: a key of `tfplaces.models.AGGREGATIONS`. Configurations saved before there was a choice mean
+            `netvlad`.
         whitening: dimensions of the PCA whitening, up to 65,536; 0 for none.
         whitening_power: the power of the eigenvalues that the whitening is fitted with, see `PCAWhitening`.
             Configurations saved before there was a choice mean 0.5.
         input_size: (height, width) in pixels that the network is meant to be used at, each up to 8192 and together up
             to 2^22 pixels; by default the backbone's.
-        cut: name of the backbone layer whose output goes to NetVLAD; by default the backbone's.
+        cut: name of the backbone layer whose output is aggregated; by default the backbone's.
         scale, offset: preprocessing x · scale + offset, offset one per channel, scale one number or one per channel; by
             default what the backbone's published weights expect.
-        assignment_bias: whether the assignment of NetVLAD has a bias.
+        norm: the form of the L2 normalisations after the backbone, see `tfplaces.layers.l2_normalize`.
+        source: where the weights come from, if others trained them: short texts by the keys `file`, `sha256`, `kind`,
+            `licence` and `note`, any of them.
         trainable: False freezes all layers.
         dtype: dtype policy of its layers, for example `mixed_float16`; by default Keras's global policy.
         frozen: names of the layers that are not to be trained.
+        options: options of the aggregation, for example `clusters=64` of NetVLAD.
 
     Raises:
-        UserError: an unknown backbone, cut or frozen layer, a number out of range, an input size too small for the
-            backbone, or Keras is set to channels_first.
+        UserError: an unknown backbone, cut, aggregation, option or frozen layer, a number out of range, an input size
+            too small for the network, or Keras is set to channels_first.
     """
 
     def __init__(
         self,
         backbone: str,
         *,
-        clusters: int = 64,
+        aggregation: str = "netvlad",
         whitening: int = 0,
         whitening_power: float = DEFAULT_POWER,
         input_size: Sequence[int] | None = None,
         cut: str | None = None,
         scale: float | Sequence[float] | None = None,
         offset: Sequence[float] | None = None,
-        assignment_bias: bool = False,
+        norm: str = "tflite",
+        source: Mapping[str, str] | None = None,
         name: str = "place_net",
         trainable: bool = True,
         dtype: Any = None,
         frozen: Sequence[str] = (),
+        **options: Any,
     ):
         if backbone not in BACKBONES:
             raise UserError(f"backbone {backbone!r} is not known; there are {', '.join(BACKBONES)}")
-        if not 1 <= clusters <= MAX_UNITS:
-            raise UserError(f"clusters={clusters}: the number of NetVLAD's clusters, 1 to {MAX_UNITS}")
+        made = make_aggregation(aggregation, options)
         if not 0 <= whitening <= MAX_UNITS:
             raise UserError(f"whitening={whitening}: the number of dimensions, at most {MAX_UNITS}, 0 for none")
         check_power(whitening_power)
+        check_norm(norm)
         spec = BACKBONES[backbone]
         size = tuple(int(s) for s in (input_size or spec.input_size))
         if len(size) != 2 or min(size) < 1:
@@ -83,6 +92,8 @@ class PlaceNet(keras.Model):
         offset = tuple(float(o) for o in (spec.offset if offset is None else offset))
         if len(offset) != 3:
             raise UserError(f"offset={offset}: expected three numbers, for red, green and blue")
+        if source is not None and not is_source(source):
+            raise UserError("source: expected short texts by file, sha256, kind, licence or note")
         if keras.config.image_data_format() != "channels_last":
             raise UserError(
                 "Keras is set to channels_first, by keras.json or set_image_data_format; place-recognition networks "
@@ -90,22 +101,31 @@ class PlaceNet(keras.Model):
             )
         config = {
             "backbone": backbone,
-            "clusters": clusters,
+            "aggregation": aggregation,
+            **made.options,
             "whitening": whitening,
             "whitening_power": float(whitening_power),
             "input_size": size,
             "cut": cut or spec.cut,
             "scale": _scale(spec.scale if scale is None else scale),
             "offset": offset,
-            "assignment_bias": assignment_bias,
+            "norm": norm,
         }
+        if source:
+            config["source"] = dict(source)
         with _dtype_policy(dtype):
             inputs = keras.Input((None, None, 3), name="image")
-            super().__init__(inputs, _build(inputs, config), name=name)
+            features, descriptor = _build(inputs, config, made)
+            super().__init__(inputs, descriptor, name=name)
         self.config: dict[str, Any] = config
+        self.aggregation = made
+        known = {layer.name for layer in self.layers}
+        through = {layer.name for layer in keras.Model(inputs, features).layers}
+        # The layers from after the preprocessing to the cut, and those after it, in the model's order.
+        self.backbone_layers = [layer for layer in self.layers[2:] if layer.name in through]
+        self.head_layers = [layer for layer in self.layers if layer.name not in through]
         if not trainable:
             self.trainable = False
-        known = {layer.name for layer in self.layers}
         for layer_name in frozen:
             if layer_name not in known:
                 raise UserError(f"frozen layer {layer_name!r}: {backbone} has none of that name")
@@ -136,7 +156,7 @@ class PlaceNet(keras.Model):
         return {
             **self.description,
             "trainable": self.trainable,
-            "dtype": self.get_layer("netvlad").dtype_policy.name,
+            "dtype": self.get_layer("preprocessing").dtype_policy.name,
             "frozen": tuple(layer.name for layer in self.layers if layer.weights and not layer.trainable),
         }
 
@@ -168,8 +188,8 @@ def _scale(scale: float | Sequence[float]) -> float | tuple[float, ...]:
     return values
 
 
-def _build(image, config: dict[str, Any]):
-    """Connects the layers of a PlaceNet to a symbolic image `[batch, height, width, 3]`."""
+def _build(image, config: dict[str, Any], aggregation: Aggregation):
+    """Connects the layers of a PlaceNet to a symbolic image `[batch, height, width, 3]`: features and descriptor."""
     scale = config["scale"]
     scale = list(scale) if isinstance(scale, tuple) else scale
     x = keras.layers.Rescaling(scale, list(config["offset"]), name="preprocessing")(image)
@@ -180,9 +200,10 @@ def _build(image, config: dict[str, Any]):
             break
     else:
         raise UserError(f"{config['backbone']} has no layer {config['cut']!r}; there are {', '.join(names)}")
-    x = backbone.get_layer(config["cut"]).output
-    x = NetVLAD(config["clusters"], use_bias=config["assignment_bias"], name="netvlad")(x)
+    features = backbone.get_layer(config["cut"]).output
+    *_, (_, _, (_, *shape)) = layer_shapes(keras.Model(image, features), config["input_size"], config["backbone"])
+    x = aggregation.build(features, tuple(shape), config["norm"])
     if config["whitening"]:
         x = PCAWhitening(config["whitening"], config["whitening_power"], name="whitening")(x)
-        x = L2Normalization(name="descriptor")(x)
-    return x
+        x = L2Normalization(norm=config["norm"], name="descriptor")(x)
+    return features, x

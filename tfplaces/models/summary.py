@@ -43,6 +43,39 @@ class LayerSummary:
     multiply_adds: int
 
 
+Shape = tuple[int, ...]
+
+
+def layer_shapes(model: keras.Model, size: tuple[int, int], name: str) -> list[tuple[keras.layers.Layer, Shape, Shape]]:
+    """Each layer with the shapes of its first input and its output, batch included, for one image, in order.
+
+    Args:
+        model: a functional model that takes an image.
+        size: (height, width) in pixels.
+        name: what the network is called in the message.
+
+    Raises:
+        UserError: the image is too small for the network.
+    """
+    shapes: dict[keras.KerasTensor, Shape] = {}
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            shapes[layer.output] = (1, *size, 3)
+            continue
+        inputs = [shapes[t] for t in _as_list(layer.input)]
+        try:
+            shape = layer.compute_output_shape(inputs if len(inputs) > 1 else inputs[0])
+        except ValueError:
+            shape = (0,)
+        if min(shape) < 1:
+            raise UserError(f"an image of {size[0]}x{size[1]} is too small for {name}: {layer.name} has nothing left "
+                            "to work on")  # fmt: skip
+        shapes[layer.output] = tuple(shape)
+        found.append((layer, inputs[0], tuple(shape)))
+    return found
+
+
 def summarize(model: PlaceNet, input_size: tuple[int, int] | None = None) -> list[LayerSummary]:
     """Lists the layers of a network in order.
 
@@ -51,31 +84,26 @@ def summarize(model: PlaceNet, input_size: tuple[int, int] | None = None) -> lis
         input_size: (height, width) in pixels; by default the model's.
 
     Raises:
-        UserError: the input is too small for the network.
+        UserError: the input is too small for the network, or its weights are made for another size.
     """
-    rows: list[LayerSummary] = []
-    shapes: dict[keras.KerasTensor, tuple[int, ...]] = {}
-    height, width = input_size or model.input_size
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            shapes[layer.output] = (1, height, width, 3)
-            continue
-        inputs = [shapes[t] for t in _as_list(layer.input)]
-        try:
-            shape = layer.compute_output_shape(inputs if len(inputs) > 1 else inputs[0])
-        except ValueError:
-            shape = (0,)
-        if min(shape) < 1:
-            raise UserError(f"an image of {height}x{width} is too small for {model.config['backbone']}: {layer.name} "
-                             "has nothing left to work on")  # fmt: skip
-        shapes[layer.output] = shape
-        rows.append(
-            LayerSummary(
-                layer.name, type(layer).__name__, tuple(shape[1:]), layer.count_params(),
-                _multiply_adds(layer, inputs[0], shape),
-            )
-        )  # fmt: skip
-    return rows
+    size = input_size or model.input_size
+    check_size(model, size)
+    return [
+        LayerSummary(
+            layer.name, type(layer).__name__, shape[1:], layer.count_params(), _multiply_adds(layer, inputs, shape)
+        )
+        for layer, inputs, shape in layer_shapes(model, size, model.config["backbone"])
+    ]
+
+
+def check_size(model: PlaceNet, size: tuple[int, int]) -> None:
+    """Raises UserError where a network is asked to take another size than the one that its weights are made for."""
+    if model.aggregation.fixed_size and tuple(size) != model.input_size:
+        height, width = model.input_size
+        raise UserError(
+            f"input_size={size[0]}x{size[1]}: {model.aggregation.title} has weights for the places of its map, so this "
+            f"network takes images of {height}x{width} only"
+        )
 
 
 def _as_list(tensors) -> list:

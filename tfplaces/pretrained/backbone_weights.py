@@ -22,7 +22,7 @@ def load_backbone_weights(model: PlaceNet, source: str) -> None:
     """Sets the weights of a PlaceNet's backbone.
 
     Args:
-        model: the network; its NetVLAD and whitening are left as they are.
+        model: the network; its aggregation and whitening are left as they are.
         source: `none` (left as initialised), `imagenet` (from Keras Applications, downloaded on first use) or the path
             of an `.npz` file with the arrays `LAYER/kernel`, `LAYER/bias` and, where the kernel is int8,
             `LAYER/scale` (one per output channel). A `DataWarning` names arrays that belong to no layer, and says when
@@ -69,7 +69,7 @@ def set_backbone_weights(model: PlaceNet, arrays: Mapping[str, np.ndarray], sour
 
 
 def _backbone_layers(model: PlaceNet) -> list[keras.layers.Layer]:
-    return [layer for layer in model.layers if layer.weights and layer.name not in ("netvlad", "whitening")]
+    return [layer for layer in model.backbone_layers if layer.weights]
 
 
 def _check_kind(source: str, key: str, shape: tuple[int, ...], dtype: np.dtype, expected: tuple[int, ...]) -> None:

@@ -1,8 +1,9 @@
-"""Assembles a network that was never trained: a backbone, and NetVLAD with a vocabulary of local features of images."""
+"""Assembles a network that was never trained: a backbone and an aggregation, NetVLAD with a vocabulary of features."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,11 +25,12 @@ def assemble(
     image_sets: Sequence[Images],
     *,
     weights: str = "none",
-    clusters: int = 64,
+    aggregation: str = "netvlad",
     input_size: tuple[int, int] | None = None,
     cut: str | None = None,
     sharpness: float = DEFAULT_SHARPNESS,
     seed: int = 0,
+    **options: Any,
 ) -> PlaceNet:
     """Makes a PlaceNet without a whitening, to be used as it is, whitened by `add_whitening`, or trained.
 
@@ -38,21 +40,24 @@ def assemble(
     Args:
         backbone: a key of `tfplaces.models.BACKBONES`.
         image_sets: database images that NetVLAD's vocabulary is made of, as much from each set; queries are not to be
-            used.
+            used. Other aggregations need none: their linear layers stay random until they are trained.
         weights: none, imagenet or an `.npz` file, as `load_backbone_weights` takes them.
-        clusters: the number of NetVLAD's clusters, K.
+        aggregation: a key of `tfplaces.models.AGGREGATIONS`.
         input_size: (height, width) in pixels; by default the backbone's.
-        cut: name of the backbone layer whose features NetVLAD takes; by default the backbone's.
+        cut: name of the backbone layer whose features are aggregated; by default the backbone's.
         sharpness: see `NetVLAD.adapt`; `TRAINING_SHARPNESS` for a network that will be trained.
         seed: gives random weights, the choice of local features and the start of k-means.
+        options: options of the aggregation, for example `clusters=64`.
 
     Raises:
-        UserError: the backbone, its weights, the cut or the size cannot be had, or there are too few local features.
+        UserError: the backbone, its weights, the aggregation, the cut or the size cannot be had, or there are too few
+            local features.
     """
     keras.utils.set_random_seed(seed)
-    model = PlaceNet(backbone, clusters=clusters, input_size=input_size, cut=cut)
+    model = PlaceNet(backbone, aggregation=aggregation, input_size=input_size, cut=cut, **options)
     load_backbone_weights(model, weights)
-    initialize_netvlad(model, image_sets, sharpness, seed)
+    if aggregation == "netvlad":
+        initialize_netvlad(model, image_sets, sharpness, seed)
     return model
 
 

@@ -36,11 +36,11 @@ def add_whitening(
 ) -> PlaceNet:
     """A PlaceNet with a PCA whitening in place of any it had.
 
-    The vectors, 4 bytes for each image and each dimension of NetVLAD, go through a file that is removed in the end, so
-    that memory does not grow with the number of images.
+    The vectors, 4 bytes for each image and each dimension of the aggregation, go through a file that is removed in the
+    end, so that memory does not grow with the number of images.
 
     Args:
-        model: its backbone and NetVLAD are copied.
+        model: its backbone and aggregation are copied.
         dimensions: length of the whitened descriptor.
         image_sets: database images; queries are not to be used.
         power: the power of the eigenvalues, 0 to 0.5, see `PCAWhitening`.
@@ -51,13 +51,13 @@ def add_whitening(
             same network and images to go on with. When the whitening is fitted they are removed.
 
     Raises:
-        UserError: more dimensions than images − 1 or than NetVLAD has, or validation queries of which none has a
-            positive, which is found before any work; no room on the disk; images that are copies of one another, so
+        UserError: more dimensions than images − 1 or than the aggregation has, or validation queries of which none has
+            a positive, which is found before any work; no room on the disk; images that are copies of one another, so
             that fewer directions can be fitted.
     """
     if validation is not None:
         check_positives(validation)
-    components = vlad_components(model, dimensions, image_sets, folder, work_dir)
+    components = bare_components(model, dimensions, image_sets, folder, work_dir)
     if validation is not None:
         scores = {}
         for candidate in POWERS:
@@ -69,14 +69,14 @@ def add_whitening(
     return _whitened(model, components, power)
 
 
-def vlad_components(
+def bare_components(
     model: PlaceNet,
     count: int,
     image_sets: Sequence[Images],
     folder: str | os.PathLike | None = None,
     work_dir: str | os.PathLike | None = None,
 ) -> PrincipalComponents:
-    """Principal components of the NetVLAD vectors of images; arguments and errors as of `add_whitening`."""
+    """Principal components of the unwhitened descriptors of images; arguments and errors as of `add_whitening`."""
     check_whitening(model, count, image_sets)
     bare = replace(model, whitening=0)
     images = concatenate(image_sets)
@@ -109,9 +109,12 @@ def check_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Image
             f"a whitening to {dimensions} dimensions cannot be fitted on {total} images: at most {total - 1}; lower "
             "the dimensions or name more images to fit it on"
         )
-    vlad = model.get_layer("netvlad").output.shape[-1]
-    if dimensions > vlad:
-        raise UserError(f"a whitening to {dimensions} dimensions: NetVLAD has {vlad}; lower the dimensions")
+    whitening = [layer for layer in model.layers if layer.name == "whitening"]
+    given = (whitening[0].input if whitening else model.output).shape[-1]
+    if dimensions > given:
+        raise UserError(
+            f"a whitening to {dimensions} dimensions: {model.aggregation.title} has {given}; lower the dimensions"
+        )
 
 
 def replace(model: PlaceNet, **changes: Any) -> PlaceNet:

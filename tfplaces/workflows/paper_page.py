@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tfplaces.coding.places import aggregation_title
 from tfplaces.report import markdown_table
 
 
@@ -23,7 +24,7 @@ def page(results: Mapping[str, Any], labels: Sequence[str]) -> str:
         fitted = f", fitted on {net['whitening_images']:,} images" if net["whitening_images"] else ""
         lines += [
             "", f"## {name}", "",
-            f"{net['place_net']['backbone']} + NetVLAD{net['place_net']['clusters']}{whitening}{fitted}; input {size}; "
+            f"{net['place_net']['backbone']} + {aggregation_title(net['place_net'])}{whitening}{fitted}; input {size}; "
             f"{net['parameters']:,} parameters, {net['float32_mb']:.1f} MB as float32; mAP "
             + ", ".join(f"{label} {rows[0]['map'][label]:.1f}" for label in labels)
             + f". Beside it the paper's {'AlexNet' if net['paper'] == 'alexnet' else 'VGG16'}.",

@@ -89,7 +89,7 @@ class Stages:
         with replacing(path) as temporary:
             model.save(temporary)
         whitening = f" + whitening {model.config['whitening']}" if model.config["whitening"] else ""
-        network = f"{self._backbone} + NetVLAD{model.config['clusters']}{whitening}"
+        network = f"{self._backbone} + {model.aggregation.title}{whitening}"
         return {
             "network": f"{network}, {model.count_params():,} parameters",
             "training": training,

@@ -13,6 +13,7 @@ from tfplaces.evaluation import check_positives
 from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
 from tfplaces.losses import TripletRankingLoss
 from tfplaces.models import PlaceNet, outline
+from tfplaces.models.aggregations import parse_aggregation
 from tfplaces.opening import load_place_net
 from tfplaces.training import MinedPairs, WorkDir, add_whitening, assemble, train
 from tfplaces.training.whitening import check_whitening
@@ -26,9 +27,9 @@ class TrainingRun:
     Attributes:
         backbone: a key of `tfplaces.models.BACKBONES`.
         backbone_weights: none, imagenet or an `.npz` file, see `tfplaces.pretrained.load_backbone_weights`.
-        cut: name of the backbone layer whose features NetVLAD takes, None for the usual one.
+        cut: name of the backbone layer whose features are aggregated, None for the usual one.
         input_size: (height, width) in pixels, None for the backbone's own.
-        clusters: number of NetVLAD's clusters.
+        aggregation: `KIND[?key=value&…]`, see `tfplaces.models.aggregations.parse_aggregation`.
         sharpness: factor on the published α of NetVLAD; None for what suits a network that is trained, or is not.
         init_images: their local features make NetVLAD's vocabulary.
         sets: the data set to train on and the one that judges the epochs; empty for a network that is only assembled.
@@ -45,7 +46,7 @@ class TrainingRun:
     backbone_weights: str
     cut: str | None
     input_size: tuple[int, int] | None
-    clusters: int
+    aggregation: str
     sharpness: float | None
     init_images: Sequence[Images]
     sets: Sequence[PlaceDataset]
@@ -95,7 +96,10 @@ class TrainingRun:
 
     @property
     def _network(self) -> dict[str, Any]:
-        return {"clusters": self.clusters, "input_size": self.input_size, "cut": self.cut}
+        aggregation = parse_aggregation(self.aggregation)
+        return {
+            "aggregation": aggregation.kind, **aggregation.options, "input_size": self.input_size, "cut": self.cut
+        }  # fmt: skip
 
     def _identity(self) -> dict[str, Any]:
         """What a folder's state has to agree with; sets of images are told apart by the names of these."""
