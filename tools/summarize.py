@@ -8,6 +8,8 @@ tfplaces-summarize --model=run/model.places
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from absl import flags
 
@@ -69,6 +71,8 @@ def main(args: flags.FlagValues) -> None:
     cells.append(["total", "", "", f"{parameters:,}", f"{multiply_adds:,}"])
     print(text_table(["layer", "kind", "output", "parameters", "multiply-adds"], cells))
     print(f"float32: {4 * parameters / 1e6:.1f} MB")
+    for line in _origin(model.config):
+        print(line)
     if args.json:
         layers = [dataclasses.asdict(row) for row in rows]
         write_json(args.json, {"layers": layers, "parameters": parameters, "multiply_adds": multiply_adds,
@@ -99,8 +103,16 @@ def _summarize_places(path: str, json: str | None) -> None:
     )
     made = [f"{_plain(key)} {_plain(value)}" for key, value in statistics.provenance.items() if value is not None]
     print(f"made by: {', '.join(made) or 'not known'}")
+    for line in _origin(net):
+        print(line)
     if json:
         write_json(json, statistics.to_json())
+
+
+def _origin(config: Mapping[str, Any]) -> Iterator[str]:
+    """Where a network comes from that others trained, a line for each thing that is known."""
+    for key, text in config.get("source", {}).items():
+        yield f"source:  {key} {_plain(text)}"
 
 
 def _plain(value: object) -> str:

@@ -25,6 +25,7 @@ from tfplaces.layers import (
     LocalResponseNormalization,
     NetVLAD,
     PCAWhitening,
+    Positions,
 )
 from tfplaces.models import BACKBONES, PlaceNet
 
@@ -43,6 +44,7 @@ CASES: dict[type, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
     LocalResponseNormalization: [({"size": 3, "alpha": 0.2, "beta": 0.6, "k": 1.5}, (4, 5, 6)), ({}, (2, 2, 8))],
     AdaptiveAveragePooling: [({"grid": 2}, (5, 4, 8)), ({"grid": 1}, (2, 2, 4))],
     GeM: [({"p": 2.5}, (4, 5, 6)), ({"epsilon": 1e-3}, (1, 1, 8))],
+    Positions: [({"height": 3, "width": 4}, (3, 4, 2)), ({"height": 1, "width": 1}, (1, 1, 5))],
     PCAWhitening: [({"units": 4}, (9,)), ({"units": 3, "trainable": False}, (16,))],
 }
 # Those that always give at least float32, as the last layer of a network does.

@@ -9,10 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfplaces.coding.places import check_config
 from tfplaces.common.errors import UserError
 from tfplaces.compression import Recipe, compress, find_kernels, load_compressed, save_places
+from tfplaces.describers import KerasDescriber
 from tfplaces.models import AGGREGATIONS, PlaceNet
 from tfplaces.models.aggregations import parse_aggregation
 from tfplaces.models.summary import summarize
@@ -135,7 +137,14 @@ def test_multiply_adds_of_mixvpr_by_hand() -> None:
 
 
 def test_mixvpr_takes_one_size_only() -> None:
+    """Neither one of another number of places nor one of as many, as 64x48 has, is taken."""
     model = network("mixvpr", OPTIONS["mixvpr"][0])
+    for size in ((64, 48), (48, 96)):
+        with pytest.raises(UserError, match=r"the model cannot take images of"):
+            KerasDescriber(model, size)
+        run = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 3))])
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+            run(np.zeros((1, *size, 3), np.float32))
     with pytest.raises(UserError, match=r"input_size=64x48: MixVPR 6x2 has weights for the places .* 48x64 only"):
         summarize(model, (64, 48))
 

@@ -14,6 +14,7 @@ from tfplaces.layers.adaptive_pooling import AdaptiveAveragePooling
 from tfplaces.layers.gem import GeM
 from tfplaces.layers.netvlad import NetVLAD
 from tfplaces.layers.normalization import NORMS, L2Normalization, LocalResponseNormalization, l2_normalize
+from tfplaces.layers.positions import Positions
 from tfplaces.layers.whitening import PCAWhitening
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "LocalResponseNormalization",
     "NetVLAD",
     "PCAWhitening",
+    "Positions",
     "l2_normalize",
 ]

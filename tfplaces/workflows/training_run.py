@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
+
+from tfplaces.common.errors import DataWarning
 from tfplaces.common.files import replacing
 from tfplaces.datasets import Images, PlaceDataset, cached
 from tfplaces.evaluation import check_positives
@@ -65,6 +69,13 @@ class TrainingRun:
             UserError: there is no such network, or the whitening or the judge does not go with the images.
         """
         planned = outline(PlaceNet, self.backbone, **self._network)
+        if not self.epochs and any(isinstance(layer, keras.layers.Dense) for layer in planned.head_layers):
+            warnings.warn(
+                f"the linear layers of {planned.aggregation.title} are random, as --epochs=0 does not train them: what "
+                "they describe is of little use",
+                DataWarning,
+                stacklevel=2,
+            )
         if self.whitening:
             check_whitening(planned, self.whitening, self.whitening_images)
         for dataset in self.sets[1:]:

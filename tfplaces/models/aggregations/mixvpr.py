@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from tfplaces.common.errors import UserError
-from tfplaces.layers import L2Normalization
+from tfplaces.layers import L2Normalization, Positions
 from tfplaces.models.aggregations.base import Aggregation
 
 _MAX_POSITIONS = 16_384
@@ -38,14 +38,14 @@ class MixVPRAggregation(Aggregation):
     depth: int = 4
 
     def build(self, features: Any, shape: tuple[int, int, int], norm: str) -> Any:
-        height, width, channels = shape
+        height, width, _ = shape
         positions = height * width
         if positions > _MAX_POSITIONS:
             raise UserError(
                 f"mixvpr: a map of {height}x{width}; it has weights for each pair of its positions, of which "
                 f"{_MAX_POSITIONS:,} are allowed: lower the input size"
             )
-        x = layers.Reshape((positions, channels), name="positions")(features)
+        x = Positions(height, width, name="positions")(features)
         x = layers.Permute((2, 1), name="channels_first")(x)
         for k in range(self.depth):
             y = layers.LayerNormalization(epsilon=1e-5, name=f"mixer_{k}_norm")(x)
