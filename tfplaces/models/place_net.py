@@ -201,8 +201,10 @@ def _build(image, config: dict[str, Any], aggregation: Aggregation):
     else:
         raise UserError(f"{config['backbone']} has no layer {config['cut']!r}; there are {', '.join(names)}")
     features = backbone.get_layer(config["cut"]).output
-    *_, (_, _, (_, *shape)) = layer_shapes(keras.Model(image, features), config["input_size"], config["backbone"])
-    x = aggregation.build(features, tuple(shape), config["norm"])
+    *_, (_, _, (_, height, width, channels)) = layer_shapes(
+        keras.Model(image, features), config["input_size"], config["backbone"]
+    )
+    x = aggregation.build(features, (height, width, channels), config["norm"])
     if config["whitening"]:
         x = PCAWhitening(config["whitening"], config["whitening_power"], name="whitening")(x)
         x = L2Normalization(norm=config["norm"], name="descriptor")(x)
