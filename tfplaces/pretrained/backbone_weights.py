@@ -42,8 +42,18 @@ def load_backbone_weights(model: PlaceNet, source: str) -> None:
         warnings.warn(f"{printable_name(source)}: {note}", DataWarning, stacklevel=2)
 
 
-def set_backbone_weights(model: PlaceNet, arrays: Mapping[str, np.ndarray], source: str) -> None:
-    """Sets the backbone's weights from arrays named `LAYER/kernel`, `LAYER/bias`; `source` is for messages."""
+def set_backbone_weights(model: PlaceNet, arrays: Mapping[str, np.ndarray], source: str, *, rgb: bool = False) -> None:
+    """Sets the backbone's weights.
+
+    Args:
+        model: the network.
+        arrays: by `LAYER/kernel` and `LAYER/bias`.
+        source: what messages call them.
+        rgb: the first kernel takes RGB, even where weights of this backbone are usually published for BGR.
+
+    Raises:
+        UserError: an array is missing, has another shape or values that no network has.
+    """
     spec = BACKBONES[model.config["backbone"]]
     ready = []
     for layer in _backbone_layers(model):
@@ -60,7 +70,7 @@ def set_backbone_weights(model: PlaceNet, arrays: Mapping[str, np.ndarray], sour
                 value = value.astype(np.float32)
             if not np.all(np.isfinite(value)):
                 raise UserError(f"{source}: {key} has values that are not finite")
-            if layer.name == spec.first and spec.bgr and variable is layer.kernel:
+            if layer.name == spec.first and spec.bgr and not rgb and variable is layer.kernel:
                 value = value[:, :, ::-1]
             values.append(value)
         ready.append((layer, values))
