@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import io
 import os
 import pickle
 from typing import Any
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfplaces.common.errors import UserError
-from tfplaces.common.plain_pickle import read_pickle
+from tfplaces.common.pickle_machine import run_pickle
+from tfplaces.common.plain_pickle import NumpyNames, read_pickle
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 PLAIN = st.recursive(
@@ -142,7 +144,52 @@ def test_damaged_bytes_are_refused_or_change_a_value(data: st.DataObject) -> Non
         assert "\n" not in str(error)
 
 
-def test_instructions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfplaces.common.plain_pickle._MAX_INSTRUCTIONS", 100)
+def test_instructions_and_bytes_are_bounded() -> None:
+    data = b"]0" * 1000 + b"N."
     with pytest.raises(UserError, match="more than 100 instructions"):
-        read_pickle(b"]0" * 1000 + b"N.", "a")
+        run_pickle(io.BytesIO(data), "a", NumpyNames(0), max_bytes=10_000, max_instructions=100)
+    with pytest.raises(UserError, match="more than 100 bytes"):
+        run_pickle(io.BytesIO(data), "a", NumpyNames(0), max_bytes=100)
+
+
+# A list of lists of lists ..., each ten times the one before: 10 ** 30 members for who writes it out.
+LAUGHS = b"]q\x00K\x01a0" + b"".join(
+    b"(" + b"h%c" % k * 10 + b"lq%c0" % (k + 1) for k in range(30)
+) + b"h\x1e"  # fmt: skip
+INSIDE_EVERYTHING = b"".join(b"\x85" for _ in range(500_000))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LAUGHS + LAUGHS + b"\x93.",  # as a name
+        b"cnumpy\ndtype\n" + LAUGHS + b"\x85R.",  # as a type
+        b"c_codecs\nencode\n" + LAUGHS + b"X\x06\x00\x00\x00latin1\x86R.",
+        b"c_codecs\nencode\nK\x01" + LAUGHS + b"\x86R.",
+        b"\x8f(N" + INSIDE_EVERYTHING + b"\x90.",  # a set of a tuple of a tuple ...
+        b"}N" + INSIDE_EVERYTHING + b"K\x01s.",
+        RECONSTRUCT + b"(K\x01" + b"\x8b\x80\x00\x00\x00" + b"\xff" * 127 + b"\x7f\x85" + INT64 + b"\x89C\x01xtb.",
+    ],
+)
+def test_what_grows_when_it_is_written_out_or_hashed(data: bytes) -> None:
+    with pytest.raises(UserError, match=r"\Aa: [^\n]+\Z"):
+        read_pickle(b"\x80\x04" + data, "a")
+
+
+def test_one_text_made_bytes_a_thousand_times() -> None:
+    text = b"X\x00\x01\x00\x00" + b"a" * 256 + b"q\x000X\x06\x00\x00\x00latin1q\x010"
+    with pytest.raises(UserError, match="more bytes than it has"):
+        read_pickle(b"]" + text + b"c_codecs\nencode\nq\x020" + b"h\x02h\x00h\x01\x86Ra" * 1000 + b".", "a")
+
+
+@pytest.mark.parametrize("key", [2**61 - 1, -(2**61 - 1), 10**40])
+def test_keys_that_would_collide(key: int) -> None:
+    """Python's hash of n * (2 ** 61 - 1) is 0 for every n."""
+    with pytest.raises(UserError, match="numbers without bounds"):
+        read_pickle(pickle.dumps({key: 1}), "a")
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_ordered_dictionaries_as_python_2_wrote_them(protocol: int) -> None:
+    value = Caller(collections.OrderedDict, ([["a", 1], ["b", [2]]],))
+    assert read_pickle(pickle.dumps(value, protocol), "a") == {"a": 1, "b": [2]}

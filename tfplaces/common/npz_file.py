@@ -7,7 +7,6 @@ import io
 import math
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import IO
 
@@ -17,16 +16,16 @@ from numpy.lib import format as npy
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import open_regular
 from tfplaces.common.text import printable_name, printable_reason
+from tfplaces.common.zip_archive import DAMAGES, open_zip
 
 # VGG16 with all its layers has 553 MB.
 MAX_FILE_BYTES = 2**32
-_MAX_ARRAYS = 100_000
 # numpy's own headers have 128; it evaluates at most 10 000.
 _MAX_HEADER_BYTES = 2**14
+# Deflate makes at most so many bytes of one.
+_MOST_INFLATED = 1032
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-# What damaged archives raise. RuntimeError: encrypted; NotImplementedError: a compression that there is not.
-_DAMAGES = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError, OverflowError)
 
 
 class NpzFile:
@@ -43,13 +42,12 @@ class NpzFile:
         self._path = printable_name(os.fsdecode(path))
         self._file = open_regular(path, MAX_FILE_BYTES)
         try:
-            self._archive = zipfile.ZipFile(self._file)
-            self._members = self._list()
-        except _DAMAGES as error:
+            self._size = os.fstat(self._file.fileno()).st_size
+            self._archive, members = open_zip(self._file, self._path, "an .npz file")
+            self._members = self._by_array(members)
+        except UserError:
             self._file.close()
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"{self._path}: not an .npz file ({printable_reason(error)})") from None
+            raise
 
     def __enter__(self) -> NpzFile:
         return self
@@ -81,20 +79,17 @@ class NpzFile:
             UserError: the array cannot be read.
         """
         with self._opened(name) as (shape, dtype, fortran, file):
-            size = math.prod(shape) * dtype.itemsize
-            data = file.read(size + 1)
-            if len(data) != size:
-                raise ValueError(f"{len(data)} bytes, expected {size}")
-            array = np.frombuffer(data, dtype)
-            return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+            array = np.empty(shape[::-1] if fortran else shape, dtype)
+            if array.nbytes:
+                read_into(file, array.reshape(-1).view(np.uint8))
+            if file.read(1):
+                raise ValueError("it has more values than its shape")
+            return array.T if fortran else array
 
-    def _list(self) -> dict[str, zipfile.ZipInfo]:
-        infos = self._archive.infolist()
-        if len(infos) > _MAX_ARRAYS:
-            raise UserError(f"{self._path}: {len(infos):,} arrays; at most {_MAX_ARRAYS:,} are read")
+    def _by_array(self, infos: dict[str, zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         members: dict[str, zipfile.ZipInfo] = {}
-        for info in infos:
-            name = info.filename.removesuffix(".npy")
+        for filename, info in infos.items():
+            name = filename.removesuffix(".npy")
             if name in members:
                 raise UserError(f"{self._path}: the array {printable_name(name)} is there twice")
             members[name] = info
@@ -112,13 +107,30 @@ class NpzFile:
                     raise ValueError("it holds Python objects, which are not unpickled")
                 if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize > info.file_size:
                     raise ValueError(f"its shape is {shape}, more than the archive holds of it")
+                if info.file_size > _MOST_INFLATED * (info.compress_size + 1) or info.compress_size > self._size:
+                    raise ValueError("it would inflate to more than such an archive can hold")
                 yield shape, dtype, fortran, file
         except UserError:
             raise
-        except _DAMAGES as error:
+        except DAMAGES as error:
             raise UserError(
                 f"{self._path}: {printable_name(name)} cannot be read ({printable_reason(error)})"
             ) from None
+
+
+def read_into(file: IO[bytes], array: np.ndarray) -> None:
+    """Fills an array of bytes from a file, piece by piece: nothing as large is made beside it.
+
+    Raises:
+        ValueError: the file ends before.
+    """
+    done = 0
+    while done < len(array):
+        piece = file.read(min(2**20, len(array) - done))
+        if not piece:
+            raise ValueError(f"it is cut off: {done:,} bytes, expected {len(array):,}")
+        array[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+        done += len(piece)
 
 
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

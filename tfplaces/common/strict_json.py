@@ -29,8 +29,19 @@ def read_json(path: str | os.PathLike, max_bytes: int = MAX_JSON_BYTES) -> Any:
         UserError: the file is missing, no regular file, too large or no JSON (with line and column); or an object has
             a key twice, or a number is not finite, which JSON leaves open and other readers take otherwise.
     """
-    data = read_regular(path, max_bytes)
-    name = printable_name(os.fspath(path))
+    return parse_json(read_regular(path, max_bytes), printable_name(os.fspath(path)))
+
+
+def parse_json(data: bytes, name: str) -> Any:
+    """Reads JSON as `read_json` does from a file.
+
+    Args:
+        data: the JSON, bounded by the caller.
+        name: the file that it comes from, for messages.
+
+    Raises:
+        UserError: as `read_json` does.
+    """
     try:
         return json.loads(
             data.decode(json.detect_encoding(data)),
