@@ -23,7 +23,7 @@ def define_flags(values: flags.FlagValues) -> None:
     string("dataset", "toytown", "The data set, written KIND[:PATH][?key=value].", flag_values=values)
     string("backbone", "alexnet", f"The backbone: {flag_values.BACKBONES}.", flag_values=values)
     string("backbone_weights", "none", "The weights that the backbone starts from: none (random), imagenet (of Keras "
-           "Applications) or an .npz file.", flag_values=values)  # fmt: skip
+           "Applications), an .npz file, or a file of PyTorch.", flag_values=values)  # fmt: skip
     string("input_size", None, "The size of the images in pixels, HEIGHTxWIDTH, instead of the backbone's own.",
            flag_values=values)  # fmt: skip
     string("output", None, "The folder for everything that is made.", required=True, flag_values=values)

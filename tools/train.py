@@ -31,7 +31,7 @@ def define_flags(values: flags.FlagValues) -> None:
            "fitted. By default it is fitted on those of --dataset.", flag_values=values)  # fmt: skip
     string("backbone", "mobilenet_v1", f"The backbone: {flag_values.BACKBONES}.", flag_values=values)
     string("backbone_weights", "none", "The weights that the backbone starts from: none (random), imagenet (of Keras "
-           "Applications) or an .npz file.", flag_values=values)  # fmt: skip
+           "Applications), an .npz file, or a file of PyTorch.", flag_values=values)  # fmt: skip
     string("cut", None, "The name of the backbone layer whose features are aggregated, instead of the usual one.",
            flag_values=values)  # fmt: skip
     string("aggregation", "netvlad", "What makes one vector of the backbone's features, written KIND[?key=value&...]: "

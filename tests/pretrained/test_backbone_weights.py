@@ -1,7 +1,8 @@
-"""Weights from `.npz` files and from Keras Applications: they arrive where they belong, or one line says why not."""
+"""Weights from files and from Keras Applications: they arrive where they belong, or one line says why not."""
 
 import importlib.util
 import io
+import json
 import os
 import warnings
 import zipfile
@@ -14,8 +15,9 @@ import pytest
 
 from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.models import BACKBONES, PlaceNet
-from tfplaces.pretrained import load_backbone_weights
+from tfplaces.pretrained import load_backbone_weights, published_preprocessing
 from tfplaces.pretrained.backbone_weights import application_arrays, set_backbone_weights
+from tfplaces.pretrained.torch_backbones import TORCH_BACKBONES, backbone_arrays
 
 RNG = np.random.default_rng(0)
 pytestmark = pytest.mark.filterwarnings("ignore::tfplaces.common.errors.DataWarning")
@@ -229,16 +231,16 @@ def test_a_file_in_the_order_of_fortran(squeezenet: PlaceNet, arrays: dict, tmp_
 @pytest.mark.parametrize(
     ("save", "message"),
     [
-        (lambda path: None, "no such file; backbone weights are none, imagenet or an .npz file"),
+        (lambda path: None, "no such file; backbone weights are none, imagenet, an .npz file or a file of "),
         (lambda path: path.mkdir(), "a folder, not a regular file"),
         (lambda path: os.mkfifo(path), "a FIFO, not a regular file"),
-        (lambda path: path.write_text("hello"), "not an .npz file"),
-        (lambda path: path.write_bytes(b""), "not an .npz file"),
-        (lambda path: np.save(path.open("wb"), np.zeros(3)), "not an .npz file"),
-        (save_truncated, "not an .npz file"),
+        (lambda path: path.write_text("hello"), r"no file of weights that is known; .*\.npz files"),
+        (lambda path: path.write_bytes(b""), "it is empty; "),
+        (lambda path: np.save(path.open("wb"), np.zeros(3)), "no file of weights that is known; "),
+        (save_truncated, "not a zip archive that is whole"),
         (save_damaged, "conv1/kernel cannot be read"),
         (save_encrypted, "conv1/kernel cannot be read .*encrypted"),
-        (save_twice, r"the archive has two members called conv1/kernel\.npy"),
+        (save_twice, "the archive has two members called conv1/kernel"),
         (save_larger_than_said, "conv1/kernel cannot be read .*more than the archive holds of it"),
     ],
 )
@@ -247,6 +249,86 @@ def test_bad_files(save: Callable[[Path], None], message: str, squeezenet: Place
     save(path)
     with pytest.raises(ValueError, match=f"^{path}: {message}"):
         load_backbone_weights(squeezenet, str(path))
+
+
+def pytorch_tensors(backbone: str, cut: str, prefix: str = "") -> dict[str, np.ndarray]:
+    """Random tensors under PyTorch's names, for the layers up to a cut."""
+    wanted = {layer.name for layer in PlaceNet(backbone, cut=cut, clusters=1).backbone_layers}
+    tensors = {}
+    for convolution in TORCH_BACKBONES[backbone]():
+        if convolution.layer not in wanted:
+            continue
+        tensors[f"{prefix}{convolution.name}.weight"] = RNG.normal(size=convolution.shape).astype(np.float16)
+        channels = convolution.shape[0]
+        if convolution.norm is None:
+            tensors[f"{prefix}{convolution.name}.bias"] = RNG.normal(size=channels).astype(np.float32)
+            continue
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            tensors[f"{prefix}{convolution.norm}.{part}"] = RNG.uniform(0.5, 2, channels).astype(np.float32)
+        tensors[f"{prefix}{convolution.norm}.num_batches_tracked"] = np.array(3)
+    return tensors
+
+
+def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    header, data = {}, b""
+    for name, array in tensors.items():
+        dtype = {"float16": "F16", "float32": "F32", "int64": "I64"}[array.dtype.name]
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": offsets}
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+@pytest.mark.parametrize("form", ["npz", "safetensors"])
+@pytest.mark.parametrize(("backbone", "cut"), [("efficientnet_lite0", "block_1_project"), ("resnet18", "layer1")])
+def test_files_of_pytorch(form: str, backbone: str, cut: str, tmp_path: Path) -> None:
+    """Recognised by their content; what else is in the file is said."""
+    tensors = pytorch_tensors(backbone, cut, "net.")
+    path = tmp_path / "weights.bin"
+    everything = {**tensors, "fc.weight": np.zeros((3, 5), np.float32)}
+    if form == "npz":
+        with open(path, "wb") as file:
+            np.savez(file, **everything)
+    else:
+        write_safetensors(path, everything)
+    model = PlaceNet(backbone, cut=cut, clusters=1)
+    with pytest.warns(DataWarning) as caught:
+        load_backbone_weights(model, str(path))
+    assert [str(one.message) for one in caught] == [
+        f"{path}: 1 of {len(everything)} arrays are left out, as this {backbone} has no layers for them: fc.weight"
+    ]
+    made = backbone_arrays(tensors, backbone, cut)
+    for layer in backbone_layers(model):
+        np.testing.assert_array_equal(layer.kernel, made.arrays[f"{layer.name}/kernel"])
+        np.testing.assert_array_equal(layer.bias, made.arrays[f"{layer.name}/bias"])
+
+    del everything["net.bn1.running_var" if backbone == "resnet18" else "net._bn0.running_var"]
+    write_safetensors(path, everything)
+    with pytest.raises(UserError, match=f"^{path}: no tensor 'net.*running_var', which {backbone} needs for its layer"):
+        load_backbone_weights(model, str(path))
+
+
+def test_vgg16_of_pytorch_needs_its_preprocessing(tmp_path: Path) -> None:
+    """Its kernels take RGB, so nothing is turned round; the usual VGG16 is Caffe's, on another scale."""
+    tensors = pytorch_tensors("vgg16", "conv1_2", "features.")
+    path = str(tmp_path / "vgg16.safetensors")
+    write_safetensors(tmp_path / "vgg16.safetensors", tensors)
+    with pytest.raises(UserError, match=r"^.*vgg16\.safetensors: PyTorch's vgg16 takes other preprocessing"):
+        load_backbone_weights(PlaceNet("vgg16", cut="conv1_2", clusters=1), path)
+    preprocessing = published_preprocessing("vgg16", path)
+    assert preprocessing == {key: getattr(BACKBONES["resnet18"], key) for key in ("scale", "offset")}
+    model = PlaceNet("vgg16", cut="conv1_2", clusters=1, **preprocessing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_backbone_weights(model, path)
+    kernel = tensors["features.0.weight"].astype(np.float32).transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(model.get_layer("conv1_1").kernel, kernel)
+
+    np.savez(tmp_path / "ours.npz", **random_arrays(model))
+    assert published_preprocessing("vgg16", str(tmp_path / "ours.npz")) == {}
+    assert published_preprocessing("vgg16", "imagenet") == published_preprocessing("resnet18", path) == {}
 
 
 def randomised(application: keras.Model) -> keras.Model:
@@ -318,14 +400,24 @@ def test_imagenet_offline(backbone: str, monkeypatch: pytest.MonkeyPatch) -> Non
     for application in ("MobileNet", "MobileNetV2", "VGG16"):
         monkeypatch.setattr(keras.applications, application, offline)
     model = PlaceNet(backbone, clusters=2)
-    with pytest.raises(ValueError, match=rf"ImageNet weights of {backbone} .*URL fetch failure.*\.npz") as error:
+    with pytest.raises(ValueError, match=rf"ImageNet weights of {backbone} .*URL fetch failure.*give a file") as error:
         load_backbone_weights(model, "imagenet")
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("backbone", ["alexnet", "squeezenet"])
-def test_imagenet_of_what_keras_applications_has_not(backbone: str) -> None:
-    with pytest.raises(ValueError, match=f"Keras Applications has no {backbone}; .*npz"):
+@pytest.mark.parametrize(
+    ("backbone", "why"),
+    [
+        ("alexnet", ""),
+        ("squeezenet", ""),
+        ("resnet18", ""),
+        ("resnet50", r" \(its ResNet50 .*first 1x1 convolution .*3x3 convolution\)"),
+        ("efficientnet_lite0", r" \(its EfficientNetB0 has squeeze-and-excitation .*\)"),
+    ],
+)
+def test_imagenet_of_what_keras_applications_has_not(backbone: str, why: str) -> None:
+    """Keras's ResNet50 would fit in shape, and is another network: its strides are elsewhere."""
+    with pytest.raises(ValueError, match=f"Keras Applications has no {backbone}{why}; it has mobilenet_v1, .* a file"):
         load_backbone_weights(PlaceNet(backbone, clusters=2), "imagenet")
 
 

@@ -6,16 +6,17 @@ The forward passes here are written from torchvision's and EfficientNet-Lite's d
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tfplaces.common.errors import UserError
+from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.models import BACKBONES, PlaceNet
 from tfplaces.models.backbones import resnet
-from tfplaces.pretrained.backbone_weights import set_backbone_weights
+from tfplaces.pretrained.backbone_weights import load_backbone_weights, set_backbone_weights
 from tfplaces.pretrained.torch_backbones import (
     backbone_arrays,
     folded_arrays,
@@ -255,6 +256,21 @@ def test_efficientnet_block_by_block(size: tuple[int, int]) -> None:
     expected = lite0_layers(((pixels - 127.0) / 128.0).transpose(2, 0, 1), tensors, 12)
     outputs = keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in expected})(pixels[None])
     assert len(expected) == 1 + 12 + 11
+    for name, theirs in expected.items():
+        assert_same(outputs[name], theirs)
+
+
+def test_real_weights_of_efficientnet(tfplaces_data: Path) -> None:
+    """The published file, whole, on an image that makes no network saturate."""
+    path = tfplaces_data / "weights" / "efficientnet_lite0_fp16.npz"
+    with np.load(path) as file:
+        tensors = dict(file)
+    model = PlaceNet("efficientnet_lite0", cut="block_15_project", clusters=1)
+    with pytest.warns(DataWarning, match=r"5 of 245 arrays are left out, .*: _conv_head\.weight, _bn1\.weight, "):
+        load_backbone_weights(model, str(path))
+    pixels = np.clip(image((97, 128)) * 0.1 + np.linspace(0, 230, 128)[:, None], 0, 255).astype(np.float32)
+    expected = lite0_layers(((pixels - 127.0) / 128.0).transpose(2, 0, 1), tensors, 16)
+    outputs = keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in expected})(pixels[None])
     for name, theirs in expected.items():
         assert_same(outputs[name], theirs)
 

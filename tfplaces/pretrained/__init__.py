@@ -1,5 +1,5 @@
 """Weights that others trained, brought into the networks of `tfplaces.models`."""
 
-from tfplaces.pretrained.backbone_weights import load_backbone_weights
+from tfplaces.pretrained.backbone_weights import load_backbone_weights, published_preprocessing
 
-__all__ = ["load_backbone_weights"]
+__all__ = ["load_backbone_weights", "published_preprocessing"]

@@ -1,10 +1,11 @@
-"""Weights for backbones: ImageNet's from Keras Applications, or an `.npz` file; batch norm is folded on the way in."""
+"""Weights for backbones: ImageNet's from Keras Applications, or a file's; batch norm is folded on the way in."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,8 +15,16 @@ from tfplaces.common.npz_file import NpzFile
 from tfplaces.common.text import printable_name
 from tfplaces.models.backbones import BACKBONES
 from tfplaces.models.place_net import PlaceNet
+from tfplaces.pretrained.checkpoints import Checkpoint, open_checkpoint
+from tfplaces.pretrained.torch_backbones import TORCH_BACKBONES, backbone_arrays, torch_preprocessing
 
+# Where Keras Applications has the same network, and where it has one that is only called alike.
 _APPLICATIONS = {"mobilenet_v1": "MobileNet", "mobilenet_v2": "MobileNetV2", "vgg16": "VGG16"}
+_ONLY_CALLED_ALIKE = {
+    "resnet50": "its ResNet50 is version 1, with strides in the first 1x1 convolution of a block, and resnet50 here is "
+    "torchvision's version 1.5, with strides in the 3x3 convolution",
+    "efficientnet_lite0": "its EfficientNetB0 has squeeze-and-excitation and swish, which EfficientNet-Lite leaves out",
+}
 
 
 def load_backbone_weights(model: PlaceNet, source: str) -> None:
@@ -24,22 +33,89 @@ def load_backbone_weights(model: PlaceNet, source: str) -> None:
     Args:
         model: the network; its aggregation and whitening are left as they are.
         source: `none` (left as initialised), `imagenet` (from Keras Applications, downloaded on first use) or the path
-            of an `.npz` file with the arrays `LAYER/kernel`, `LAYER/bias` and, where the kernel is int8,
-            `LAYER/scale` (one per output channel). A `DataWarning` names arrays that belong to no layer, and says when
-            a first kernel is taken as BGR.
+            of a file. In an `.npz` file the arrays are `LAYER/kernel`, `LAYER/bias` and, where the kernel is int8,
+            `LAYER/scale` (one per output channel). PyTorch's and safetensors files, and `.npz` files with PyTorch's
+            names, are of a network with this backbone, see `tfplaces.pretrained.torch_names`. A `DataWarning` names
+            what belongs to no layer, and says when a first kernel is taken as BGR.
 
     Raises:
-        UserError: the weights cannot be had or do not fit; the message says which and why.
+        UserError: the weights cannot be had or do not fit, or are of PyTorch and the network's preprocessing is not,
+            see `published_preprocessing`; the message says which and why.
     """
     if source == "none":
         return
     if source == "imagenet":
         set_backbone_weights(model, _imagenet(model.config["backbone"]), source)
         return
-    arrays, left_out = _read_npz(model, source)
-    set_backbone_weights(model, arrays, source)
-    for note in _notes(model.config["backbone"], list(arrays), left_out):
+    with _opened(source) as checkpoint:
+        if _is_of_pytorch(checkpoint):
+            notes = _set_from_pytorch(model, checkpoint)
+        else:
+            arrays, left_out = _read_npz(model, source)
+            set_backbone_weights(model, arrays, source)
+            notes = list(_notes(model.config["backbone"], list(arrays), left_out))
+    for note in notes:
         warnings.warn(f"{printable_name(source)}: {note}", DataWarning, stacklevel=2)
+
+
+def published_preprocessing(backbone: str, source: str) -> dict[str, Any]:
+    """What the preprocessing of a PlaceNet has to be for weights that want another one than the backbone's usual.
+
+    Args:
+        backbone: a key of `tfplaces.models.BACKBONES`.
+        source: see `load_backbone_weights`.
+
+    Returns:
+        `scale` and `offset` for `PlaceNet`; none where the usual ones are right. Only VGG16 is published for two:
+        Caffe's, which is the usual one, and PyTorch's.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if backbone not in TORCH_BACKBONES or source in ("none", "imagenet"):
+        return {}
+    wanted, spec = torch_preprocessing(backbone), BACKBONES[backbone]
+    if wanted == {"scale": spec.scale, "offset": spec.offset}:
+        return {}
+    with _opened(source) as checkpoint:
+        return wanted if _is_of_pytorch(checkpoint) else {}
+
+
+def _opened(source: str) -> Checkpoint:
+    if not os.path.exists(source):
+        raise UserError(
+            f"{printable_name(source)}: no such file; backbone weights are none, imagenet, an .npz file or a file of "
+            "PyTorch"
+        )
+    return open_checkpoint(source)
+
+
+def _is_of_pytorch(checkpoint: Checkpoint) -> bool:
+    """Whether the names are PyTorch's; `.npz` files may have ours."""
+    names = checkpoint.tensors
+    return checkpoint.format != "npz" or (
+        any(name.endswith(".weight") for name in names) and not any(name.endswith("/kernel") for name in names)
+    )
+
+
+def _set_from_pytorch(model: PlaceNet, checkpoint: Checkpoint) -> list[str]:
+    """Sets the weights, and says what is to be known of the file."""
+    backbone, cut = model.config["backbone"], model.config["cut"]
+    if checkpoint.format == "MatConvNet":
+        raise UserError(f"{checkpoint.path}: a network of MatConvNet, which is imported as a whole: tfplaces-import")
+    made = backbone_arrays(checkpoint.tensors, backbone, cut, source=checkpoint.path)
+    wanted, spec = torch_preprocessing(backbone), BACKBONES[backbone]
+    if wanted != {"scale": spec.scale, "offset": spec.offset}:
+        has = {key: model.config[key] for key in wanted}
+        if has != wanted:
+            raise UserError(
+                f"{checkpoint.path}: PyTorch's {backbone} takes other preprocessing than this network has; make it "
+                "with the scale and offset that tfplaces.pretrained.published_preprocessing gives"
+            )
+    set_backbone_weights(model, made.arrays, checkpoint.path, rgb=True)
+    used = {name for names in made.made_of.values() for name in names}.union(made.ignored)
+    left_out = [name for name in checkpoint.tensors if name not in used]
+    return [_left_out(backbone, len(checkpoint.tensors), left_out)] if left_out else []
 
 
 def set_backbone_weights(model: PlaceNet, arrays: Mapping[str, np.ndarray], source: str, *, rgb: bool = False) -> None:
@@ -103,8 +179,6 @@ def _channel_scale(layer: keras.layers.Layer, arrays: Mapping[str, np.ndarray], 
 
 def _read_npz(model: PlaceNet, path: str) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays of the backbone's layers, inflated only if they have the layers' shapes, and other names."""
-    if not os.path.exists(path):
-        raise UserError(f"{path}: no such file; backbone weights are none, imagenet or an .npz file")
     arrays: dict[str, np.ndarray] = {}
     with NpzFile(path) as file:
         left_out = dict.fromkeys(file.names)
@@ -129,26 +203,28 @@ def _read_npz(model: PlaceNet, path: str) -> tuple[dict[str, np.ndarray], list[s
 def _notes(backbone: str, taken: list[str], left_out: list[str]) -> Iterator[str]:
     """What is to be known of a file whose arrays were taken."""
     if left_out:
-        shown = ", ".join(map(printable_name, left_out[:3])) + (", ..." if len(left_out) > 3 else "")
-        yield (
-            f"{len(left_out)} of {len(left_out) + len(taken)} arrays are left out, as this {backbone} has no layers "
-            f"for them: {shown}"
-        )
+        yield _left_out(backbone, len(left_out) + len(taken), left_out)
     if BACKBONES[backbone].bgr:
         first = f"{BACKBONES[backbone].first}/kernel"
         yield f"{first} is taken as published, for BGR (blue first), and turned round to RGB"
 
 
+def _left_out(backbone: str, count: int, names: list[str]) -> str:
+    shown = ", ".join(map(printable_name, names[:3])) + (", ..." if len(names) > 3 else "")
+    return f"{len(names)} of {count} arrays are left out, as this {backbone} has no layers for them: {shown}"
+
+
 def _imagenet(backbone: str) -> Mapping[str, np.ndarray]:
     if backbone not in _APPLICATIONS:
+        alike = f" ({_ONLY_CALLED_ALIKE[backbone]})" if backbone in _ONLY_CALLED_ALIKE else ""
         raise UserError(
-            f"Keras Applications has no {backbone}; it has {', '.join(_APPLICATIONS)}: give an .npz file instead"
+            f"Keras Applications has no {backbone}{alike}; it has {', '.join(_APPLICATIONS)}: give a file instead"
         )
     try:
         application = getattr(keras.applications, _APPLICATIONS[backbone])(include_top=False, weights="imagenet")
     except Exception as error:  # keras.utils.get_file raises a bare Exception
         raise UserError(
-            f"ImageNet weights of {backbone} could not be downloaded ({error}); go online once or give an .npz file"
+            f"ImageNet weights of {backbone} could not be downloaded ({error}); go online once or give a file"
         ) from None
     return application_arrays(application)
 

@@ -13,7 +13,7 @@ from tfplaces.common.progress import progress
 from tfplaces.datasets import Images, read_batches
 from tfplaces.layers.netvlad import DEFAULT_SHARPNESS
 from tfplaces.models import PlaceNet
-from tfplaces.pretrained import load_backbone_weights
+from tfplaces.pretrained import load_backbone_weights, published_preprocessing
 
 # As in the published recipe: 50,000 local features, 100 of an image.
 LOCAL_FEATURES = 50_000
@@ -41,7 +41,7 @@ def assemble(
         backbone: a key of `tfplaces.models.BACKBONES`.
         image_sets: database images that NetVLAD's vocabulary is made of, as much from each set; queries are not to be
             used. Other aggregations need none: their linear layers stay random until they are trained.
-        weights: none, imagenet or an `.npz` file, as `load_backbone_weights` takes them.
+        weights: none, imagenet or a file, as `load_backbone_weights` takes them.
         aggregation: a key of `tfplaces.models.AGGREGATIONS`.
         input_size: (height, width) in pixels; by default the backbone's.
         cut: name of the backbone layer whose features are aggregated; by default the backbone's.
@@ -54,7 +54,8 @@ def assemble(
             local features.
     """
     keras.utils.set_random_seed(seed)
-    model = PlaceNet(backbone, aggregation=aggregation, input_size=input_size, cut=cut, **options)
+    preprocessing = published_preprocessing(backbone, weights)
+    model = PlaceNet(backbone, aggregation=aggregation, input_size=input_size, cut=cut, **preprocessing, **options)
     load_backbone_weights(model, weights)
     if aggregation == "netvlad":
         initialize_netvlad(model, image_sets, sharpness, seed)

@@ -71,7 +71,7 @@ def quickstart(
         dataset: the spec of the data set to evaluate on.
         output: the folder.
         backbone: a key of `tfplaces.models.BACKBONES`.
-        backbone_weights: none, imagenet or an `.npz` file, as `load_backbone_weights` takes them.
+        backbone_weights: none, imagenet or a file, as `load_backbone_weights` takes them.
         input_size: (height, width) of the images in pixels; by default the plan's where a network is trained, and
             the backbone's own where it is not.
         seed: gives everything that is random.

@@ -30,7 +30,7 @@ class TrainingRun:
 
     Attributes:
         backbone: a key of `tfplaces.models.BACKBONES`.
-        backbone_weights: none, imagenet or an `.npz` file, see `tfplaces.pretrained.load_backbone_weights`.
+        backbone_weights: none, imagenet or a file, see `tfplaces.pretrained.load_backbone_weights`.
         cut: name of the backbone layer whose features are aggregated, None for the usual one.
         input_size: (height, width) in pixels, None for the backbone's own.
         aggregation: `KIND[?key=value&…]`, see `tfplaces.models.aggregations.parse_aggregation`.
