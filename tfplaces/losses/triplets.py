@@ -1,8 +1,4 @@
-"""Triplet losses for place recognition; Keras losses for anybody's `fit`.
-
-Both take place labels, int `[batch]` or `[batch, 1]`, and descriptors of unit length, float `[batch, dim]`. Images of
-one label show one place; every image of the batch is a query in turn.
-"""
+"""Triplet losses, on squared distances of descriptors of unit length."""
 
 from __future__ import annotations
 
