@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from commands import command_of
 from PIL import Image
 
 from tfplaces.tools import entry
@@ -43,9 +44,7 @@ def run_tool(tool: str, *arguments: str | os.PathLike) -> int:
     quiet = entry._quiet_native_logs
     entry._quiet_native_logs = lambda: None
     try:
-        importlib.import_module(f"tfplaces.tools.{tool}").run(
-            [f"tfplaces-{tool.replace('_', '-')}", *map(str, arguments)]
-        )
+        importlib.import_module(f"tfplaces.tools.{tool}").run([command_of(tool), *map(str, arguments)])
     except SystemExit as exit:
         return exit.code
     finally:

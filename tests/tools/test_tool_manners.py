@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from absl import flags
+from commands import command_of
 
 import tfplaces
 from tfplaces.common.errors import UserError
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 ALL = sorted(p.stem for p in (ROOT / "tools").glob("*.py") if p.stem not in ("__init__", "entry", "flag_values"))
 TOOLS = (
     "train", "compress", "convert", "check_data", "describe", "evaluate", "summarize", "benchmark", "reproduce", "pack",
+    "import_network",
 )  # fmt: skip
 
 
@@ -29,14 +31,14 @@ def test_every_tool_has_a_console_command_and_a_name_of_its_own() -> None:
     config.read(ROOT / "setup.cfg")
     lines = config["options.entry_points"]["console_scripts"].split("\n")
     scripts = dict(line.replace(" ", "").split("=") for line in lines if line)
-    assert scripts == {f"tfplaces-{tool.replace('_', '-')}": f"tfplaces.tools.{tool}:run" for tool in ALL}
+    assert scripts == {command_of(tool): f"tfplaces.tools.{tool}:run" for tool in ALL}
     # `python tools/TOOL.py` puts tools/ first on the path.
     assert not {p.stem for p in (ROOT / "tools").glob("*.py")} & (set(sys.stdlib_module_names) | {"absl", "tfplaces"})
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_help_and_version(tool: str, run) -> None:
-    command = f"tfplaces-{tool.replace('_', '-')}"
+    command = command_of(tool)
     for flag in ("--help", "-h", "-help"):
         code, out, err = run(tool, flag, "--nonsense")
         assert (code, err) == (0, "") and out.startswith(f"{command}: ")
@@ -162,6 +164,15 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
         for name in ("garbage", "truncated", "empty")
     },
     "garbage tflpack": ("evaluate", ["--model={bad}/garbage.tflpack", "--dataset={data}"], "not a .tflpack file"),
+    "no checkpoint to import": ("import_network", ["--output=m.keras"], "--checkpoint"),
+    "nowhere to import to": ("import_network", ["--checkpoint={bad}/notes.txt"], "--output"),
+    "missing checkpoint": ("import_network", ["--checkpoint=no.pth", "--output=m.keras"], "no.pth: no such file"),
+    "ending of what is imported": (
+        "import_network", ["--checkpoint={bad}/notes.txt", "--output=m.places"], "what is imported is named .keras",
+    ),
+    "no folder to import to": (
+        "import_network", ["--checkpoint={bad}/notes.txt", "--output=no/m.keras"], "does not exist",
+    ),
     "nothing to measure": ("benchmark", [], "--what, one of accuracy, coding, cost, models"),
     "no model to whiten": ("benchmark", ["--what=whitening", "--dataset={data}"], "needs --model, see --help"),
     "whitening dimensions": (
@@ -211,6 +222,7 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
             "evaluate": ["--model={model}", "--dataset={data}"],
             "summarize": ["--model={model}"],
             "benchmark": ["--models={model}"],
+            "import_network": ["--checkpoint={bad}/notes.txt", "--output=m.keras"],
         }.items()
         for text in ("224", "0x5", "-1x5", "axb", "9000x9", "1x2x3", "x", "²x5")
     },
@@ -219,6 +231,16 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
 # Known only when TensorFlow has opened the model or built the network.
 LATE: dict[str, tuple[str, list[str], str]] = {
     "unknown backbone": ("train", ["--dataset={data}", "--output=run", "--backbone=resnet"], "'resnet' is not known"),
+    "a text to import": ("import_network", ["--checkpoint={bad}/notes.txt", "--output=m.keras"], "notes.txt: "),
+    "a model to import": ("import_network", ["--checkpoint={model}", "--output=a.keras"], "of something else"),
+    "unknown kind": (
+        "import_network", ["--checkpoint={bad}/notes.txt", "--output=m.keras", "--kind=resnet"],
+        "kind 'resnet' is not known; there are cosplace,",
+    ),
+    "long licence": (
+        "import_network", ["--checkpoint={bad}/notes.txt", "--output=m.keras", "--licence=" + 161 * "a"],
+        "expected 1 to 160 printable characters",
+    ),
     "unknown cut": ("train", ["--dataset={data}", "--output=run", "--cut=pool99"], "no layer 'pool99'"),
     "missing weights": (
         "train", ["--dataset={data}", "--output=run", "--backbone_weights=no.npz"], "no.npz: no such file",
@@ -276,7 +298,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, run, made, bad_m
     tool, arguments, message = {**EARLY, **LATE}[mistake]
     code, out, err = run(tool, *fill(arguments, made, bad_models, photos))
     assert code == 2 and out == ""
-    command = f"tfplaces-{tool.replace('_', '-')}"
+    command = command_of(tool)
     assert err.startswith(f"{command}: ") and err.count("\n") == 1 and err.endswith("\n"), err
     assert message in err and "Traceback" not in err
     assert not any(here.iterdir())
@@ -298,6 +320,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, run, made, bad_m
         ("summarize", "s.json", ["--model={model}", "--json=s.json"]),
         ("pack", "m.tflpack", ["--model={tflite}", "--output=m.tflpack"]),
         ("benchmark", "b.json", ["--models={tflite}", "--json=b.json"]),
+        ("import_network", "a.keras", ["--checkpoint={bad}/notes.txt", "--output=a.keras"]),
     ],
 )
 def test_an_output_that_exists_is_refused_and_untouched(tool, name, arguments, run, made, bad_models, photos, here):
