@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.datasets.matlab_files import dbstruct, write_mat
+from tests.common.matlab_files import dbstruct, write_mat
 from tfplaces.common.errors import UserError
 from tfplaces.datasets import load_dataset
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.datasets.matlab_files import dbstruct, write_mat, write_mat73
+from tests.common.matlab_files import dbstruct, write_mat, write_mat73
 from tfplaces.common.errors import UserError
 from tfplaces.datasets import IndexLists, load_dataset, take_queries, training_sets
 from tfplaces.evaluation import score

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.matlab import read_struct
 from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.index_lists import IndexLists
 from tfplaces.datasets.listed_images import counts_note, listed_images
-from tfplaces.datasets.matlab import read_struct
 
 
 @dataclasses.dataclass(frozen=True)

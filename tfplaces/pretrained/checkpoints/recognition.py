@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+from collections.abc import Iterator
 from typing import BinaryIO
+
+import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import open_regular
+from tfplaces.common.matlab import is_mat, open_variables
 from tfplaces.common.npz_file import NpzFile
 from tfplaces.common.text import printable_name
 from tfplaces.common.zip_archive import open_zip
-from tfplaces.pretrained.checkpoints.checkpoint import Checkpoint
+from tfplaces.pretrained.checkpoints.checkpoint import Checkpoint, TensorEntry
+from tfplaces.pretrained.checkpoints.matconvnet import MAX_BYTES, read_matconvnet
 from tfplaces.pretrained.checkpoints.npz_arrays import npz_entries
 from tfplaces.pretrained.checkpoints.safetensors_file import is_safetensors, read_safetensors
 from tfplaces.pretrained.checkpoints.state_dict import entries, find_state_dict, without_prefixes
@@ -71,7 +77,29 @@ def _opened(file: BinaryIO, path: str | os.PathLike, shown: str, held: contextli
     if is_safetensors(start):
         tensors, left_out = read_safetensors(file, shown)
         return Checkpoint(shown, "safetensors", entries(without_prefixes(tensors, shown), file, shown), left_out)
+    if is_mat(start):
+        with _naming(shown):
+            network = read_matconvnet(held.enter_context(open_variables(file, MAX_BYTES)))
+        tensors_of_mat = {
+            name: TensorEntry(entry.shape, entry.dtype, functools.partial(_read_naming, entry, shown))
+            for name, entry in network.tensors.items()
+        }
+        return Checkpoint(shown, "MatConvNet", tensors_of_mat, network.left_out, network.facts)
     raise UserError(f"{shown}: {_guess(start)}; {_KNOWN} are read")
+
+
+@contextlib.contextmanager
+def _naming(shown: str) -> Iterator[None]:
+    """Adds the file's name to what is wrong with it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{shown}: {error}") from None
+
+
+def _read_naming(entry: TensorEntry, shown: str) -> np.ndarray:
+    with _naming(shown):
+        return entry.read()
 
 
 def _guess(start: bytes) -> str:

@@ -33,12 +33,17 @@ def cell(items: list[Any]) -> np.ndarray:
     return made
 
 
+def _for_scipy(item: Any) -> Any:
+    if isinstance(item, dict):
+        return {name: _for_scipy(member) for name, member in item.items()}
+    return cell([_for_scipy(member) for member in item]) if isinstance(item, list) else item
+
+
 def write_mat(path: Path, fields: dict[str, Any], variable: str = "dbStruct", compress: bool = True) -> Path:
-    """Writes a struct of version 5; lists become cells."""
+    """Writes a struct of version 5; lists become cells, and dictionaries structs."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    value = {name: cell(item) if isinstance(item, list) else item for name, item in fields.items()}
     with path.open("wb") as file:  # scipy would add .mat to the name
-        scipy.io.savemat(file, {variable: value}, do_compression=compress)
+        scipy.io.savemat(file, {variable: _for_scipy(fields)}, do_compression=compress)
     return path
 
 
@@ -48,12 +53,17 @@ def write_mat73(path: Path, fields: dict[str, Any], variable: str = "dbStruct") 
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w", userblock_size=512) as file:
-        group = file.create_group(variable)
-        group.attrs["MATLAB_class"] = np.bytes_("struct")
         kept = file.create_group("#refs#")
 
         def put(parent: Any, name: str, item: Any) -> Any:
-            if isinstance(item, list):
+            if isinstance(item, dict):
+                made, kind = parent.create_group(name), "struct"
+                for member, content in item.items():
+                    put(made, member, content)
+            elif isinstance(item, list) and not item:
+                made, kind = parent.create_dataset(name, data=np.array([0, 0], np.uint64)), "cell"
+                made.attrs["MATLAB_empty"] = np.uint8(1)
+            elif isinstance(item, list):
                 references = np.empty((1, len(item)), h5py.ref_dtype)
                 for k, text in enumerate(item):
                     references[0, k] = put(kept, f"r{len(kept)}", text).ref
@@ -61,14 +71,15 @@ def write_mat73(path: Path, fields: dict[str, Any], variable: str = "dbStruct") 
             elif isinstance(item, str):
                 made = parent.create_dataset(name, data=np.frombuffer(item.encode("utf-16-le"), "<u2")[:, None])
                 kind = "char"
+            elif isinstance(item, np.ndarray) and item.dtype == np.float32:
+                made, kind = parent.create_dataset(name, data=np.atleast_2d(item).T, compression="gzip"), "single"
             else:
                 made = parent.create_dataset(name, data=np.atleast_2d(np.asarray(item, np.float64)).T)
                 kind = "double"
             made.attrs["MATLAB_class"] = np.bytes_(kind)
             return made
 
-        for name, item in fields.items():
-            put(group, name, item)
+        put(file, variable, fields)
     data = path.read_bytes()
     path.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM" + data[128:])
     return path
