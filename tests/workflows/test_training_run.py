@@ -20,7 +20,7 @@ from tfplaces.training import Checkpoint
 from tfplaces.workflows import training_run
 from tfplaces.workflows.training_run import TrainingRun
 
-SMALL = {"cut": "fire2", "input_size": (32, 48), "clusters": 2}
+SMALL = {"cut": "fire2", "input_size": (32, 48), "aggregation": "netvlad?clusters=2"}
 # What a whole run does: each epoch is kept, and once more the end of the fit.
 STAGES = ["assemble", "train", "epoch", "epoch", "epoch", "add_whitening"]
 
