@@ -12,20 +12,20 @@ from tfplaces.lite.integer_operators import check_integer_operators
 from tfplaces.models import PlaceNet
 
 
-def test_files_as_they_should_be(floats: Path, integers: Path) -> None:
-    check_integer_operators(integers.read_bytes(), "mixed_int8")
-    check_integer_operators(floats.read_bytes(), "float32")
+def test_files_as_they_should_be(model: PlaceNet, floats: Path, integers: Path) -> None:
+    check_integer_operators(integers.read_bytes(), model, "mixed_int8")
+    check_integer_operators(floats.read_bytes(), model, "float32")
 
 
 @pytest.mark.parametrize("precision", ["mixed_int8", "mixed_int4", "full_int8"])
-def test_a_float_file_is_refused(floats: Path, precision: str) -> None:
+def test_a_float_file_is_refused(model: PlaceNet, floats: Path, precision: str) -> None:
     with pytest.raises(RuntimeError, match=f"is not in integers of 8 bits, which {precision} promises"):
-        check_integer_operators(floats.read_bytes(), precision)
+        check_integer_operators(floats.read_bytes(), model, precision)
 
 
-def test_a_float_head_is_refused_in_full_int8(integers: Path) -> None:
+def test_a_float_head_is_refused_in_full_int8(model: PlaceNet, integers: Path) -> None:
     with pytest.raises(RuntimeError, match="which full_int8 promises"):
-        check_integer_operators(integers.read_bytes(), "full_int8")
+        check_integer_operators(integers.read_bytes(), model, "full_int8")
 
 
 def test_a_layer_that_the_recipe_leaves_out(

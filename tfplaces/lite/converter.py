@@ -11,22 +11,22 @@ import numpy as np
 
 from tfplaces.coding import SharedKernel
 from tfplaces.common.files import replacing
+from tfplaces.compression import find_kernels
 from tfplaces.datasets import Images
+from tfplaces.layers import NetVLAD
 from tfplaces.lite import STATIC
 from tfplaces.lite.calibration import Batch, choose_images, read_full_batches
-from tfplaces.lite.float_form import convert_saved_model, export, float32_network, truncate
+from tfplaces.lite.float_form import convert_saved_model, export, float32_network
 from tfplaces.lite.folders import converting_folder
 from tfplaces.lite.integer_operators import check_integer_operators
-from tfplaces.lite.kernel_locations import KernelLocation, kernel_errors, locate_kernels
+from tfplaces.lite.kernel_locations import kernel_errors, locate_kernels
 from tfplaces.lite.kernel_writing import write_exactly, write_int4
-from tfplaces.lite.quantizing import quantize
+from tfplaces.lite.quantizing import head_dense, quantize
 from tfplaces.lite.ranges import activation_ranges
 from tfplaces.lite.requirements import check_requirements
 from tfplaces.lite.tflite_model import TFLiteModel, name_output
+from tfplaces.lite.truncation import truncate
 from tfplaces.models import PlaceNet
-
-# Kernels that a precision does not hold in 8 bits by channel.
-_ROUNDED = {("mixed_int4", "whitening/kernel"), ("full_int8", "netvlad/centroids")}
 
 
 def convert(
@@ -50,10 +50,10 @@ def convert(
     - `float32`
     - `float16`: weights of 16 bits, computed in float.
     - `dynamic_int8`: weights of 8 bits, activations quantized on the fly in every layer.
-    - `mixed_int8`: the backbone in 8-bit integers throughout, by calibrated ranges; NetVLAD in float; the whitening
-      with 8-bit weights.
-    - `mixed_int4`: as `mixed_int8`, but the whitening, which the network has to have, with 4-bit weights in blocks of
-      32 inputs that share a scale.
+    - `mixed_int8`: the backbone in 8-bit integers throughout, by calibrated ranges; what comes after it in float, but
+      for its linear layers, a whitening among them, which have 8-bit weights.
+    - `mixed_int4`: as `mixed_int8`, but the linear layers after the backbone, of which the network has to have one,
+      with 4-bit weights in blocks of 32 inputs that share a scale.
     - `full_int8`: 8-bit integers throughout, for accelerators that take nothing else; see `integer_head`. NetVLAD's
       centroids, which are computed with, share one scale, and the descriptor is only nearly of unit length.
 
@@ -70,7 +70,8 @@ def convert(
         batch: images at once.
         float_input: float32 instead of uint8, both 0 to 255.
         int8_output: int8 with a scale from calibration instead of float32.
-        descriptor_dim: keep only so many dimensions of the whitening, the first.
+        descriptor_dim: keep only so many dimensions of the descriptor, the first, where a linear layer gives them: a
+            whitening, or that of the aggregation.
         seed: seed of the choice of calibration images.
 
     Returns:
@@ -78,8 +79,8 @@ def convert(
         there.
 
     Raises:
-        UserError: an unknown precision, no calibration images where they are needed, more dimensions than the
-            whitening has, weights that are not finite or that integers do not hold, or a layer or a size that the
+        UserError: an unknown precision, no calibration images where they are needed, dimensions that the network does
+            not have, weights that are not finite or that integers do not hold, or a layer or a size that the
             precision cannot have.
         RuntimeError: the file does not hold the kernels exactly where it has to, or computes in float where it has to
             compute in integers.
@@ -117,9 +118,9 @@ def convert(
             name_output(file)
             file.flush()
             del file
-        check_integer_operators(np.memmap(result, mode="r"), precision)
+        check_integer_operators(np.memmap(result, mode="r"), model, precision)
         errors = kernel_errors(np.memmap(result, mode="r"), locations)
-        _check_exact(errors, locations, precision, shared)
+        _check_exact(errors, model, precision, shared)
         with replacing(path) as temporary:
             os.replace(result, temporary)
     return errors
@@ -147,12 +148,22 @@ def _write_floats(
 
 
 def _check_exact(
-    errors: Mapping[str, float], locations: list[KernelLocation], precision: str, shared: Mapping[str, SharedKernel]
+    errors: Mapping[str, float], model: PlaceNet, precision: str, shared: Mapping[str, SharedKernel]
 ) -> None:
     """Raises RuntimeError where a kernel is not what it has to be: a promise that is checked on every file."""
-    for location in locations:
-        name = location.kernel.name
+    rounded = _rounded(model, precision)
+    for name, error in errors.items():
         on_grid = name in shared and shared[name].on_int8_grid
-        rounded = precision == "float16" or (precision, name) in _ROUNDED
-        if errors[name] and (precision == "float32" or (on_grid and not rounded)):
+        if error and (precision == "float32" or (on_grid and name not in rounded)):
             raise RuntimeError(f"{name}: the file would not hold the compressed weights exactly; please report this")
+
+
+def _rounded(model: PlaceNet, precision: str) -> set[str]:
+    """The names of the kernels that a precision does not hold in 8 bits by channel, nor in float32."""
+    if precision == "float16":
+        return {kernel.name for kernel in find_kernels(model)}
+    if precision == "mixed_int4":
+        return {f"{layer.name}/kernel" for layer in head_dense(model)}
+    if precision == "full_int8":
+        return {f"{layer.name}/centroids" for layer in model.head_layers if isinstance(layer, NetVLAD)}
+    return set()

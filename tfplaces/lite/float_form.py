@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import gc
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfplaces.coding import SharedKernel
 from tfplaces.common.errors import UserError
 from tfplaces.common.keras_private import flat_layers
 from tfplaces.lite.integer_head import integer_form
 from tfplaces.lite.tflite_model import OUTPUT_NAME
+from tfplaces.lite.truncation import truncate
 from tfplaces.models import PlaceNet
 
 
@@ -42,27 +41,6 @@ def float32_network(model: PlaceNet) -> PlaceNet:
     for ours, theirs in zip(copy.weights, model.weights, strict=True):
         ours.assign(np.asarray(theirs.numpy(), np.float32))
     return copy
-
-
-def truncate(
-    model: PlaceNet, shared: Mapping[str, SharedKernel], dim: int
-) -> tuple[PlaceNet, Mapping[str, SharedKernel]]:
-    """The network with the first dimensions of its whitening (Jégou and Chum, 2012), and its sharing.
-
-    Args:
-        model: a network with a whitening of at least so many dimensions.
-        shared: how its kernels are shared, by name.
-        dim: dimensions to keep.
-    """
-    shorter = PlaceNet(**{**model.config, "whitening": dim}, dtype="float32")
-    for ours, theirs in zip(shorter.weights, model.weights, strict=True):
-        ours.assign(theirs.numpy()[..., :dim] if "whitening" in ours.path else theirs)
-    if (kernel := shared.get("whitening/kernel")) is None:
-        return shorter, shared
-    indices = np.ascontiguousarray(kernel.indices[:, :dim])
-    return shorter, {
-        **shared, "whitening/kernel": dataclasses.replace(kernel, indices=indices, scales=kernel.scales[:dim])
-    }  # fmt: skip
 
 
 def float_form(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
+from tfplaces.lite.layer_names import layers_pattern
 from tfplaces.lite.tflite_model import Operator, TFLiteModel
+from tfplaces.models import PlaceNet
 
 # Before the image is quantized: its type is changed, and its values are scaled and shifted.
 _PREPROCESSING = {"CAST", "MUL", "ADD", "SUB"}
@@ -14,7 +17,7 @@ _CONVERSIONS = {"QUANTIZE", "DEQUANTIZE"}
 _FLOAT_ONLY = {"LOCAL_RESPONSE_NORMALIZATION"}
 
 
-def check_integer_operators(data, precision: str) -> None:
+def check_integer_operators(data, model: PlaceNet, precision: str) -> None:
     """Refuses a file with an operator in float where its precision has integers.
 
     In `mixed_int8` and `mixed_int4` that is every operator of the backbone, but for local response normalisations; in
@@ -22,6 +25,7 @@ def check_integer_operators(data, precision: str) -> None:
 
     Args:
         data: the file's bytes.
+        model: the network that it was made from.
         precision: that it was converted in; nothing is checked of those without calibrated activations.
 
     Raises:
@@ -29,7 +33,7 @@ def check_integer_operators(data, precision: str) -> None:
     """
     lite = TFLiteModel(data)
     if precision in ("mixed_int8", "mixed_int4"):
-        wrong = _float_in_backbone(lite)
+        wrong = _float_in_backbone(lite, model)
     elif precision == "full_int8":
         wrong = next((op for op in lite.operators() if not _is_integer(lite, op, {*lite.inputs, *lite.outputs})), None)
     else:
@@ -41,10 +45,10 @@ def check_integer_operators(data, precision: str) -> None:
         )
 
 
-def _float_in_backbone(lite: TFLiteModel) -> Operator | None:
-    """The first operator in float of those that lead from the image to NetVLAD, where only integers should be."""
+def _float_in_backbone(lite: TFLiteModel, model: PlaceNet) -> Operator | None:
+    """The first operator in float of those that lead from the image to the head, where only integers should be."""
     quantized = False
-    for operator in _backbone(lite):
+    for operator in _backbone(lite, model):
         quantized = quantized or operator.name == "QUANTIZE"
         if operator.name in _CONVERSIONS | _FLOAT_ONLY or (operator.name in _PREPROCESSING and not quantized):
             continue
@@ -53,12 +57,14 @@ def _float_in_backbone(lite: TFLiteModel) -> Operator | None:
     return None
 
 
-def _backbone(lite: TFLiteModel) -> list[Operator]:
-    """What leads from the image to NetVLAD, whose first operator normalises the local features, in order."""
+def _backbone(lite: TFLiteModel, model: PlaceNet) -> list[Operator]:
+    """What leads from the image to the layers after the backbone, in order."""
+    pattern = re.compile(layers_pattern(model.head_layers))
     operators = lite.operators()
-    netvlad = next(i for i, operator in enumerate(operators) if operator.name == "L2_NORMALIZATION")
-    needed, found = set(operators[netvlad].inputs), []
-    for operator in reversed(operators[:netvlad]):
+    # The output's name is no layer's; that operator is the head's in any case.
+    head = next((i for i, op in enumerate(operators) if pattern.search(lite.name(op.outputs[0]))), len(operators) - 1)
+    needed, found = set(operators[head].inputs), []
+    for operator in reversed(operators[:head]):
         if needed & set(operator.outputs):
             needed |= set(operator.inputs)
             found.append(operator)

@@ -17,6 +17,7 @@ from tfplaces.datasets import PlaceDataset
 from tfplaces.describers.litert import open_interpreter
 from tfplaces.lite.float_form import float_form
 from tfplaces.lite.folders import converting_folder
+from tfplaces.lite.layer_names import layers_pattern
 from tfplaces.models import PlaceNet
 
 # Images that the layers of two files are compared on.
@@ -137,5 +138,5 @@ def _plain(name: str) -> tuple[str, str]:
 
 def _layer(tensor: str, model: PlaceNet) -> str:
     """The Keras layer that a tensor is of, empty for none."""
-    named = [layer.name for layer in model.layers if re.search(rf"/{re.escape(layer.name)}(_\d+)?/", f"/{tensor}/")]
+    named = [layer.name for layer in model.layers if re.search(layers_pattern([layer]), f"{tensor}/")]
     return max(named, key=len, default="")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 
+import keras
 import numpy as np
 
 from tfplaces.lite import STATIC
+from tfplaces.lite.layer_names import layers_pattern
 from tfplaces.models import PlaceNet
-
-# The last layers, by name; what else has weights is the backbone.
-_HEAD = ("image", "preprocessing", "netvlad", "whitening", "descriptor")
 
 
 def quantize(
@@ -51,7 +49,7 @@ def quantize(
             bits, blocks = 8, qtyping.QuantGranularity.CHANNELWISE
             if precision == "mixed_int4":
                 bits, blocks = 4, qtyping.QuantGranularity.BLOCKWISE_32
-            recipe.add_dynamic_config("/whitening", dense, num_bits=bits, granularity=blocks)
+            recipe.add_dynamic_config(layers_pattern(head_dense(model)), dense, num_bits=bits, granularity=blocks)
         if int8_output:
             output = qtyping.TFLOperationName.OUTPUT
             recipe.add_static_config(".*", output, activation_num_bits=8, weight_num_bits=8)
@@ -75,8 +73,12 @@ def _quiet_quantizer() -> Iterator[None]:
         yield
 
 
+def head_dense(model: PlaceNet) -> list[keras.layers.Dense]:
+    """The dense layers after the backbone, whose weights have few bits in the mixed precisions; a whitening is one."""
+    return [layer for layer in model.head_layers if isinstance(layer, keras.layers.Dense)]
+
+
 def backbone_pattern(model: PlaceNet) -> str:
     """A regular expression for the names that TFLite gives the outputs of the backbone's operators."""
-    names = sorted({re.escape(layer.name) for layer in model.layers if layer.name not in _HEAD})
     # A grouped convolution that no activation is fused with loses the name of its layer.
-    return f"/({'|'.join(names)})(_\\d+)?/|^convolution\\d*;?$"
+    return rf"{layers_pattern(model.backbone_layers)}|^convolution\d*;?$"

@@ -13,10 +13,12 @@ from tfplaces.common.keras_private import flat_layers
 from tfplaces.datasets import Images
 from tfplaces.layers import LocalResponseNormalization
 from tfplaces.lite import PRECISIONS, STATIC
+from tfplaces.lite.quantizing import head_dense
+from tfplaces.lite.truncation import truncated_config
 from tfplaces.models import PlaceNet
 from tfplaces.models.summary import summarize
 
-# Inputs of the whitening that share a scale in mixed_int4, and the largest number that float16 holds.
+# Inputs of a linear layer that share a scale in mixed_int4, and the largest number that float16 holds.
 _INT4_BLOCK, _FLOAT16_MAX = 32, 65504.0
 
 
@@ -41,10 +43,14 @@ def check_requirements(
         raise UserError(f"{what} needs images to calibrate on: name some, or choose another precision")
     if precision == "full_int8" and input_size == "any":
         raise UserError("full_int8 is of one input size: its scales are those of so many local features")
-    whitening: int = model.config["whitening"]
-    if descriptor_dim is not None and not 1 <= descriptor_dim <= whitening:
-        has = f"a whitening to {whitening} dimensions" if whitening else "no whitening"
-        raise UserError(f"descriptor_dim={descriptor_dim}: the network has {has}, of which the first can be kept")
+    if input_size == "any" and model.aggregation.fixed_size:
+        height, width = model.input_size
+        raise UserError(
+            f"input_size=any: {model.aggregation.title} has weights for the places of its map, so this network takes "
+            f"images of {height}x{width} only"
+        )
+    if descriptor_dim is not None:
+        truncated_config(model, descriptor_dim)
     if precision == "mixed_int4":
         _check_int4(model)
     if precision == "full_int8":
@@ -72,17 +78,19 @@ def check_weights(model: keras.Model, largest: float = float(np.finfo(np.float32
 
 
 def _check_int4(model: PlaceNet) -> None:
-    if not model.config["whitening"]:
+    dense = head_dense(model)
+    if not dense:
         raise UserError(
-            "mixed_int4 is mixed_int8 with a whitening of int4 weights, and this network has no whitening: choose "
-            "mixed_int8"
+            "mixed_int4 is mixed_int8 with 4-bit weights in the linear layers after the backbone, and this network has "
+            "none, as a whitening would be: choose mixed_int8"
         )
-    inputs = model.get_layer("whitening").kernel.shape[0]
-    if inputs % _INT4_BLOCK:
-        raise UserError(
-            f"mixed_int4 has a scale for each {_INT4_BLOCK} inputs of the whitening, which has {inputs}, no multiple "
-            "of that: choose mixed_int8"
-        )
+    for layer in dense:
+        inputs = layer.kernel.shape[0]
+        if inputs % _INT4_BLOCK:
+            raise UserError(
+                f"mixed_int4 has a scale for each {_INT4_BLOCK} inputs of {layer.name}, which has {inputs}, no "
+                "multiple of that: choose mixed_int8"
+            )
 
 
 def _check_integer_form(model: PlaceNet) -> None:

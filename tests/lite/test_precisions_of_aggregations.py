@@ -1,0 +1,166 @@
+"""Every aggregation in every precision: exact kernels, descriptors near those of Keras, sizes, batches, dimensions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from tfplaces.common.errors import UserError
+from tfplaces.compression import Compressed, Recipe, compress
+from tfplaces.datasets import PlaceDataset
+from tfplaces.describers import LiteRTDescriber
+from tfplaces.describers.keras import KerasDescriber
+from tfplaces.lite import convert
+from tfplaces.lite.integer_operators import check_integer_operators
+from tfplaces.models import PlaceNet
+
+SIZE = (48, 64)
+# Of each aggregation its options, and the dense layers after the backbone.
+NETWORKS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "gem": ({"aggregation": "gem"}, set()),
+    "gem of unit features, linear": ({"aggregation": "gem", "linear": 12, "l2_first": True}, {"linear"}),
+    "mixvpr": (
+        {"aggregation": "mixvpr", "channels": 8, "rows": 2, "depth": 1},
+        {"mixer_0_expand", "mixer_0_project", "channel_projection", "row_projection"},
+    ),
+    "convap": ({"aggregation": "convap", "channels": 8, "grid": 3}, {"channel_pooling"}),
+    "netvlad": ({"clusters": 3}, set()),
+    "convap, whitened": ({"aggregation": "convap", "channels": 8, "whitening": 6}, {"channel_pooling", "whitening"}),
+}
+# Where the backbone ends: a concatenation, a convolution without its ReLU, the ReLU that ends a residual block.
+CUTS = {"fire2": "squeezenet", "fire2_squeeze1x1": "squeezenet", "layer1_0": "resnet18"}
+
+
+def network(name: str, cut: str = "fire2", norm: str = "tflite") -> PlaceNet:
+    """Random weights, biases and the like as well."""
+    keras.utils.set_random_seed(0)
+    model = PlaceNet(CUTS[cut], cut=cut, input_size=SIZE, norm=norm, **NETWORKS[name][0])
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        if variable.path.endswith(("bias", "beta")):
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+        elif variable.path.endswith(("gamma", "/p")):
+            variable.assign(rng.uniform(0.7, 1.4, variable.shape) * variable.numpy())
+    return model
+
+
+@functools.cache
+def compressed(name: str, cut: str = "fire2") -> Compressed:
+    return compress(network(name, cut), Recipe(bits=5, sparsity=0.2, sparsity_scope="layer"))
+
+
+@pytest.fixture(scope="module")
+def images(town: PlaceDataset) -> np.ndarray:
+    return np.stack([town.database.read(i, SIZE) for i in range(0, 24, 3)])
+
+
+@pytest.fixture(scope="module")
+def converted(town: PlaceDataset, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, dict]]:
+    folder = tmp_path_factory.mktemp("aggregations")
+
+    @functools.cache
+    def make(name: str, precision: str, cut: str = "fire2") -> tuple[Path, dict[str, float]]:
+        net, path = compressed(name, cut), folder / f"{name}_{precision}_{cut}.tflite"
+        return path, convert(net.model, path, precision, shared=net.shared, calibration=town.database)
+
+    return make
+
+
+def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    return np.sum(ours * theirs, 1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "dynamic_int8", "mixed_int8"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_precision(converted: Callable, images: np.ndarray, name: str, precision: str) -> None:
+    """Kernels on the int8 grid are exactly those of the network, wherever the precision holds them in 8 bits."""
+    path, errors = converted(name, precision)
+    model = compressed(name).model
+    assert set(errors) == set(compressed(name).shared)
+    assert precision == "float16" or set(errors.values()) == {0.0}
+    ours, theirs = LiteRTDescriber(path).describe(images), KerasDescriber(model).describe(images)
+    assert ours.shape == theirs.shape
+    # Measured: 1 - 2e-7, 1 - 4e-6, .9997 and .9967 at worst.
+    least = {"float32": 1 - 1e-6, "float16": 1 - 1e-5, "dynamic_int8": 0.995, "mixed_int8": 0.99}[precision]
+    assert cosines(ours, theirs).min() > least
+    # Random weights describe all images much alike: the difference from the mean image has to survive as well.
+    assert cosines(*((d - d.mean(0)).reshape(1, -1) for d in (ours, theirs)))[0] > 0.95
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_integers_in_the_backbone_and_8_bit_weights_in_linear_layers(
+    converted: Callable, images: np.ndarray, name: str, cut: str
+) -> None:
+    path, errors = converted(name, "mixed_int8", cut)
+    assert set(errors.values()) == {0.0}
+    data = path.read_bytes()
+    model = compressed(name, cut).model
+    check_integer_operators(data, model, "mixed_int8")
+    graph = schema.ModelT.InitFromPackedBuf(data)
+    (subgraph,) = graph.subgraphs
+    kind, code = schema.TensorType, schema.BuiltinOperator
+    dense = []
+    for op in subgraph.operators:
+        opcode = graph.operatorCodes[op.opcodeIndex]
+        builtin = max(opcode.builtinCode, opcode.deprecatedBuiltinCode)
+        types = [subgraph.tensors[i].type for i in (*op.inputs[:2], *op.outputs)]
+        if builtin == code.FULLY_CONNECTED:
+            dense.append(types)
+        elif builtin in (code.POW, code.EXP, code.LOG, code.L2_NORMALIZATION, code.RSQRT, code.MEAN):
+            assert set(types) <= {kind.FLOAT32, kind.INT32}
+    assert dense == [[kind.FLOAT32, kind.INT8, kind.FLOAT32]] * len(NETWORKS[name][1])
+    ours, theirs = LiteRTDescriber(path).describe(images), KerasDescriber(model).describe(images)
+    assert cosines(ours, theirs).min() > 0.99
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_batch_any_size_int8_output_and_fewer_dimensions(town: PlaceDataset, tmp_path: Path, name: str) -> None:
+    """All at once, where the aggregation has them."""
+    net = compressed(name)
+    options: dict[str, Any] = {"batch": 2, "int8_output": True}
+    if name != "mixvpr":
+        options["input_size"] = "any"
+    if NETWORKS[name][1]:
+        options["descriptor_dim"] = {"convap": 18, "convap, whitened": 3}.get(name, 6)
+    path = tmp_path / "a.tflite"
+    errors = convert(net.model, path, shared=net.shared, calibration=town.database, **options)
+    assert set(errors.values()) == {0.0}
+    dim = options.get("descriptor_dim", net.model.descriptor_dim)
+    size = SIZE if name == "mixvpr" else (56, 48)
+    resized = np.stack([town.database.read(i, size) for i in range(6)])
+    ours = LiteRTDescriber(path, size).describe(resized)
+    theirs = KerasDescriber(net.model, size).describe(resized)[:, :dim]
+    assert ours.shape == theirs.shape and cosines(ours, theirs).min() > 0.98
+
+
+def test_one_size_only(town: PlaceDataset, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^input_size=any: MixVPR 8x2 has weights for [^\n]* images of 48x64 only$"):
+        convert(network("mixvpr"), tmp_path / "a.tflite", "float32", input_size="any")
+    with pytest.raises(UserError, match="takes images of 48x64 only"):
+        convert(network("mixvpr"), tmp_path / "a.tflite", "float32", input_size=(64, 64))
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["gem", "netvlad"])
+def test_no_dimensions_to_leave_out(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"^descriptor_dim=5: \S+ has no linear layer [^\n]*whitening$"):
+        convert(network(name), tmp_path / "a.tflite", "float32", descriptor_dim=5)
+
+
+@pytest.mark.parametrize("norm", ["matconvnet", "torch"])
+@pytest.mark.parametrize("name", ["gem of unit features, linear", "convap, whitened", "netvlad"])
+def test_every_norm(town: PlaceDataset, images: np.ndarray, tmp_path: Path, name: str, norm: str) -> None:
+    model = network(name, norm=norm)
+    for precision in ("float32", "mixed_int8"):
+        convert(model, tmp_path / "a.tflite", precision, calibration=town.database)
+        ours = LiteRTDescriber(tmp_path / "a.tflite").describe(images)
+        least = 1 - 1e-6 if precision == "float32" else 0.99
+        assert cosines(ours, KerasDescriber(model).describe(images)).min() > least
