@@ -62,7 +62,8 @@ def convert(
         path: the file to make or replace.
         precision: one of `PRECISIONS`.
         shared: how the kernels are shared, by name, from a `.places` file. What is on the int8 grid is in the file
-            exactly as it is, wherever the precision holds it in 8 bits.
+            exactly as it is, wherever the precision holds it in 8 bits; but for channels whose weights are next to
+            nothing beside their bias, see `write_exactly`.
         calibration: images that the activation ranges of the mixed precisions are taken from; of several sequences
             evenly. 64 are taken, more where a batch is larger.
         input_size: (height, width) in pixels; by default the model's. "any": the file's user resizes the input, and
@@ -102,7 +103,7 @@ def convert(
             sample = read_full_batches(images, size, batch)
         floats, saved = _write_floats(model, folder, precision, input_size, batch, float_input)
         locations = locate_kernels(model, np.memmap(floats, mode="r"))
-        result = os.path.join(folder, "result.tflite")
+        result, rounded = os.path.join(folder, "result.tflite"), set[str]()
         if precision == "float32" and not int8_output:
             result = floats
         else:
@@ -113,14 +114,14 @@ def convert(
                 ranges = activation_ranges(floats, sample) if sample else {}
                 quantize(floats, result, model, precision, ranges, int8_output)
             file = np.memmap(result, mode="r+")
-            write_exactly(file, np.memmap(floats, mode="r"), locations, shared)
+            rounded = write_exactly(file, np.memmap(floats, mode="r"), locations, shared)
             write_int4(file, locations)
             name_output(file)
             file.flush()
             del file
         check_integer_operators(np.memmap(result, mode="r"), model, precision)
         errors = kernel_errors(np.memmap(result, mode="r"), locations)
-        _check_exact(errors, model, precision, shared)
+        _check_exact(errors, rounded | _rounded(model, precision), precision, shared)
         with replacing(path) as temporary:
             os.replace(result, temporary)
     return errors
@@ -148,10 +149,9 @@ def _write_floats(
 
 
 def _check_exact(
-    errors: Mapping[str, float], model: PlaceNet, precision: str, shared: Mapping[str, SharedKernel]
+    errors: Mapping[str, float], rounded: set[str], precision: str, shared: Mapping[str, SharedKernel]
 ) -> None:
     """Raises RuntimeError where a kernel is not what it has to be: a promise that is checked on every file."""
-    rounded = _rounded(model, precision)
     for name, error in errors.items():
         on_grid = name in shared and shared[name].on_int8_grid
         if error and (precision == "float32" or (on_grid and name not in rounded)):

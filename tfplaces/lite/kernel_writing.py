@@ -12,7 +12,6 @@ import numpy as np
 
 from tfplaces.coding import SharedKernel
 from tfplaces.coding.channels import BLOCK
-from tfplaces.common.errors import UserError
 from tfplaces.lite.kernel_locations import KernelLocation
 from tfplaces.lite.tflite_model import Constant, TFLiteModel
 
@@ -22,10 +21,15 @@ _BIAS_MAX = 2**30
 _INT4_SHARES, _INT4_LEAST = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7), 2.0**-14
 
 
-def write_exactly(data, floats, locations: Sequence[KernelLocation], shared: Mapping[str, SharedKernel]) -> None:
+def write_exactly(data, floats, locations: Sequence[KernelLocation], shared: Mapping[str, SharedKernel]) -> set[str]:
     """Writes integers and scales of shared kernels over those of the quantizer, and biases that go with them.
 
     What the file holds in another form than int8 by channel stays as it is.
+
+    A bias is counted in steps of its channel's scale, and 32 bits do not hold it where the weights are next to nothing
+    beside it. ImageNet networks have such channels once batch norm is folded: their features never vary. There the
+    scale is raised until the bias fits, and the weights are rounded anew, mostly to zero. Of n inputs, each at most 255
+    steps, that changes what is added to the bias by at most n · 255 / 2 / 2^30 of it.
 
     Args:
         data: the quantized file's bytes, which are changed.
@@ -33,10 +37,11 @@ def write_exactly(data, floats, locations: Sequence[KernelLocation], shared: Map
         locations: where the kernels are, from `locate_kernels`.
         shared: kernels by name; those that are not on the int8 grid are left out.
 
-    Raises:
-        UserError: a bias that 32 bits do not hold.
+    Returns:
+        The names of kernels with such channels: they are not held exactly.
     """
     lite, original = TFLiteModel(data), TFLiteModel(floats)
+    rounded = set()
     for location in locations:
         ours, constant = shared.get(location.kernel.name), location.constant(lite)
         if ours is None or not ours.on_int8_grid or constant.values.dtype != np.int8:
@@ -46,25 +51,26 @@ def write_exactly(data, floats, locations: Sequence[KernelLocation], shared: Map
         integers = location.sign * ours.levels.astype(np.int8)
         constant.values[:] = integers[location.arranged(ours.indices)]
         scales = _usable_scales(ours.scales, constant)
-        constant.scales[:] = scales
-        users = zip(lite.users(location.tensor), original.users(location.tensor), strict=True)
-        for inputs, before in users:
+        biases = []
+        for inputs, before in zip(lite.users(location.tensor), original.users(location.tensor), strict=True):
             bias = lite.constant(inputs[2]) if len(inputs) > 2 and inputs[2] >= 0 else None
             old = None if bias is None else original.constant(before[2])
-            if bias is None or old is None or bias.values.dtype != np.int32:
-                continue
-            steps = lite.scale(inputs[0]) * scales.astype(np.float64)
-            with np.errstate(all="ignore"):
-                counts = np.rint(old.values / steps)
-            held = np.abs(counts) <= _BIAS_MAX  # a step that underflows to zero makes NaN, which is not
-            if not np.all(held):
-                channel = int(np.argmin(held))
-                raise UserError(
-                    f"{location.kernel.name}: the weights of channel {channel} are too small beside its bias for "
-                    "integers; prune them"
-                )
-            bias.values[:] = counts
+            if bias is not None and old is not None and bias.values.dtype == np.int32:
+                biases.append((bias, old.values.astype(np.float64), lite.scale(inputs[0])))
+        # Beyond the half of an ulp by which float32 rounds the scale.
+        least = [np.abs(values) / (step * _BIAS_MAX * (1 - 2.0**-20)) for _, values, step in biases]
+        raised = np.max([scales, *least], axis=0).astype(np.float32)
+        if np.any(raised != scales):
+            rounded.add(location.kernel.name)
+            shape = [1] * constant.values.ndim
+            shape[constant.axis] = -1
+            constant.values[:] = np.rint(constant.values * (scales.astype(np.float64) / raised).reshape(shape))
+        constant.scales[:] = raised
+        for bias, values, step in biases:
+            steps = step * raised.astype(np.float64)
+            bias.values[:] = np.rint(values / steps)
             bias.scales[:] = steps
+    return rounded
 
 
 def write_int4(data, locations: Sequence[KernelLocation]) -> None:
