@@ -35,10 +35,12 @@ def check_norm(norm: str) -> None:
 def l2_normalize(x: Any, axis: int = -1, norm: str = "tflite") -> Any:
     """Scales vectors to unit length, in one of three forms that differ for short vectors.
 
-    - `tflite`: x / max(‖x‖, 1e-6), which is what L2_NORMALIZATION of TFLite computes; the converter fuses this
-      expression to that operator.
+    - `tflite`: x / max(‖x‖, 1e-6), which is also what the operator L2_NORMALIZATION of TFLite computes.
     - `matconvnet`: x / sqrt(‖x‖² + 1e-12), of MatConvNet's `vl_nnnormalize` as NetVLAD's authors use it.
     - `torch`: x / max(‖x‖, 1e-12), of PyTorch's `normalize`.
+
+    All are written as products, which the TFLite converter leaves as they are. What has `square` in it, it fuses to
+    L2_NORMALIZATION, whatever small number there is, and the GPU delegates refuse that operator.
 
     Args:
         x: float tensor of any shape and precision.
@@ -49,13 +51,10 @@ def l2_normalize(x: Any, axis: int = -1, norm: str = "tflite") -> Any:
         a tensor of the same shape; float64 if x is, else float32, also for x of half precision.
     """
     x = at_least_float32(x)
-    squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
-    if norm == "tflite":
-        return x / ops.sqrt(ops.maximum(squares, 1e-12))
-    # As a product: the converter fuses quotients to L2_NORMALIZATION, whatever small number they have.
+    squares = ops.sum(x * x, axis=axis, keepdims=True)
     if norm == "matconvnet":
         return x * ops.rsqrt(squares + 1e-12)
-    return x * ops.rsqrt(ops.maximum(squares, 1e-24))
+    return x * ops.rsqrt(ops.maximum(squares, 1e-24 if norm == "torch" else 1e-12))
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")

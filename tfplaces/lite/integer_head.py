@@ -22,12 +22,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfplaces.layers import l2_normalize
 from tfplaces.models import PlaceNet
 
 # TFLite's LOG_SOFTMAX of 8 bits ends at −16; a cluster whose largest ln a is less than the second has a residual near
 # 1e-6, where the L2 normalisation of the usual form gives way to zero.
 _LEAST_LOG, _DEAD_LOG = -15.9, -14.5
+
+
+def l2_normalize(x: tf.Tensor) -> tf.Tensor:
+    """x / max(‖x‖, 1e-6) over the last axis, written so that the converter makes it one operator, L2_NORMALIZATION.
+
+    That one has an integer form; the products and roots of `tfplaces.layers.l2_normalize` have none worth having.
+    """
+    return x / tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(x), axis=-1, keepdims=True), 1e-12))
 
 
 def integer_form(model: PlaceNet) -> Callable[[tf.Tensor], tf.Tensor]:
