@@ -8,6 +8,7 @@ from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.images import CachedImages, ImageFiles, cached
 from tfplaces.datasets.index_lists import IndexLists
 from tfplaces.datasets.oxford_paris import OxfordBuildings, ParisBuildings
+from tfplaces.datasets.place_lists import PlaceList, grid_places, labelled_places, nearby_places
 from tfplaces.datasets.specs import (
     KINDS,
     has_splits,
@@ -31,16 +32,20 @@ __all__ = [
     "OxfordBuildings",
     "ParisBuildings",
     "PlaceDataset",
+    "PlaceList",
     "Subset",
     "Toytown",
     "cached",
     "concatenate",
+    "grid_places",
     "halve_by_place",
     "has_splits",
     "hold_out",
+    "labelled_places",
     "load_dataset",
     "load_datasets",
     "load_image",
+    "nearby_places",
     "read_batch",
     "read_batches",
     "resize",

@@ -18,6 +18,7 @@ _PER_QUERY = (
     "junk",
     "own_images",
     "query_positions",
+    "query_headings",
     "query_times",
     "query_conditions",
     "query_cities",
@@ -27,6 +28,7 @@ _PER_DATABASE_IMAGE = (
     "database_labels",
     "database_groups",
     "database_positions",
+    "database_headings",
     "database_times",
     "database_sequences",
 )
@@ -59,6 +61,9 @@ class GroundTruth:
             2), or earth-centred coordinates (d = 3) where a set has latitudes and longitudes and crosses zones.
             Distances are Euclidean.
         database_positions: the same of each database image, float64 `[database, d]`.
+        query_headings: where the camera looked, degrees clockwise from north, NaN where it is not known, float64
+            `[queries]`.
+        database_headings: the same of each database image, float64 `[database]`.
         radius: up to what distance two positions show one place, metres; with positions.
         query_times: when each query was taken, `[queries]`: any numbers or dates that compare, such as years.
         database_times: the same of each database image, `[database]`.
@@ -83,6 +88,8 @@ class GroundTruth:
     database_groups: np.ndarray | None = None
     query_positions: np.ndarray | None = None
     database_positions: np.ndarray | None = None
+    query_headings: np.ndarray | None = None
+    database_headings: np.ndarray | None = None
     radius: float | None = None
     query_times: np.ndarray | None = None
     database_times: np.ndarray | None = None

@@ -154,6 +154,8 @@ def _truth(queries: Located, database: Located | None, rule: Rule) -> GroundTrut
         own_images=np.arange(len(queries.names)) if database is None else None,
         query_positions=queries.positions,
         database_positions=known.positions,
+        query_headings=queries.headings,
+        database_headings=known.headings,
         radius=rule.radius,
         query_times=queries.times,
         database_times=known.times,

@@ -6,6 +6,7 @@ from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
 from tfplaces.training.judging import ValidationMap
 from tfplaces.training.model_training import ModelTraining
+from tfplaces.training.place_batches import PlaceBatches
 from tfplaces.training.rated_adam import RatedAdam
 from tfplaces.training.trainer import TripletTuning, train
 from tfplaces.training.whitening import add_whitening
@@ -17,6 +18,7 @@ __all__ = [
     "ImageBatches",
     "MinedPairs",
     "ModelTraining",
+    "PlaceBatches",
     "RatedAdam",
     "StopIfDiverged",
     "TripletTuning",

@@ -15,6 +15,9 @@ from tfplaces.datasets import Images, PlaceDataset, read_batch
 from tfplaces.describers import KerasDescriber
 from tfplaces.training.mining import PairMiner
 
+# Keras takes so many batches before the first step, to learn of their shapes.
+_LOOKED_AT = 2
+
 
 class ImageBatches(keras.utils.PyDataset):
     """Images with targets for `fit`. What comes when depends on nothing but the epoch and the network at that time.
@@ -55,20 +58,24 @@ class ImageBatches(keras.utils.PyDataset):
         """The targets of a batch of `choose`, whose images are uint8 `[n, height, width, 3]`."""
         raise NotImplementedError
 
+    def augment(self, images: np.ndarray, epoch: int, step: int) -> np.ndarray:
+        """The images of a batch as they are trained on, in a thread; as they are unless a strategy changes them."""
+        return images
+
     def start_epoch(self, epoch: int) -> None:
         """Chooses the first batches of an epoch with the network as it is, unless it is the present epoch."""
         if epoch != self._epoch:
             self._source, self._chosen = self.choose(epoch), []
-            self._choose_more()
+            self._choose_more(_LOOKED_AT)
             self._epoch = epoch
 
     def step_done(self, step: int) -> None:
         """Chooses the next batches where those chosen have been trained on; step is 0-based."""
         if step + 1 >= len(self._chosen):
-            self._choose_more()
+            self._choose_more(1)
 
     def driver(self) -> keras.callbacks.Callback:
-        """The callback that calls `start_epoch` and `step_done`."""
+        """The callback that calls `start_epoch`, `step_done` and, when the fit ends, `close`."""
         return _Driver(self)
 
     def close(self) -> None:
@@ -77,8 +84,8 @@ class ImageBatches(keras.utils.PyDataset):
             self._epoch, self._chosen = None, []
             self._changed.notify_all()
 
-    def _choose_more(self) -> None:
-        wanted = min(len(self._chosen) + 1, self._steps)
+    def _choose_more(self, count: int) -> None:
+        wanted = min(len(self._chosen) + count, self._steps)
         while len(self._chosen) < wanted:
             more = next(self._source)
             with self._changed:
@@ -93,10 +100,11 @@ class ImageBatches(keras.utils.PyDataset):
             raise UserError(f"{type(self).__name__}: call start_epoch first, and fit with its driver() as a callback")
         with self._changed:
             self._changed.wait_for(lambda: index < len(self._chosen) or self._epoch is None)
-            if self._epoch is None:
+            epoch = self._epoch
+            if epoch is None:
                 return None  # closed: nobody takes it
             batch = self._chosen[index]
-        images = read_batch(self.images, batch.ravel(), self.size)
+        images = self.augment(read_batch(self.images, batch.ravel(), self.size), epoch, index)
         return images, self.targets(batch, images)
 
 
@@ -116,6 +124,9 @@ class _Driver(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._batches.step_done(batch)
+
+    def on_train_end(self, logs=None):
+        self._batches.close()
 
 
 class MinedPairs(ImageBatches):
