@@ -32,7 +32,14 @@ ROWS = {
 }
 # First and depthwise layers, under 1 % of the parameters, keep 8 bits where the others get fewer. In backbones that are
 # not named here all layers get the same.
-SENSITIVE = {"mobilenet_v1": ("conv1", "conv_dw_*"), "squeezenet": ("conv1",), "mobilenet_v2": ("Conv1", "*depthwise*")}
+SENSITIVE = {
+    "efficientnet_lite0": ("stem", "*depthwise*"),
+    "mobilenet_v1": ("conv1", "conv_dw_*"),
+    "mobilenet_v2": ("Conv1", "*depthwise*"),
+    "resnet18": ("conv1",),
+    "resnet50": ("conv1",),
+    "squeezenet": ("conv1",),
+}
 
 
 def measure_accuracy(
