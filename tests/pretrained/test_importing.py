@@ -63,7 +63,7 @@ def test_parity(name: str, tmp_path: Path) -> None:
         assert any(text in line for line in made.left_out), text
 
 
-@pytest.mark.parametrize("name", ["pytorch-NetVlad", "deep-vg NetVLAD"])
+@pytest.mark.parametrize("name", ["netvlad.mat", "pytorch-NetVlad", "deep-vg NetVLAD"])
 def test_another_form_of_the_norms_is_another_network(name: str, tmp_path: Path) -> None:
     """Clusters that hardly any feature belongs to have residuals of 1e-6 and 1e-9, which the three forms of the L2
     normalisation treat differently: only the source's own gives the source's descriptor."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference import weights
+from reference import matlab_networks, weights
 from reference.checkpoints import CASES
 from reference.torch_files import write_zip
 
@@ -55,7 +55,7 @@ def refusal(tmp_path: Path, content: Any, **options: Any) -> str:
 
 
 def test_every_kind_has_a_case_or_is_the_backbones_own() -> None:
-    assert {make().kind for make in CASES.values()} == KINDS.keys() - {"npz", "netvlad_matconvnet"}
+    assert {make().kind for make in CASES.values()} == KINDS.keys() - {"npz"}
 
 
 def test_nothing_that_is_known(tmp_path: Path) -> None:
@@ -214,3 +214,79 @@ def test_refusals_are_safe_to_print(tmp_path: Path) -> None:
     name = "backbone.\x1b[31m.attn.\u202e.weight"
     text = refusal(tmp_path, with_shapes({name: (2,)}))
     assert not re.search(r"[\x00-\x1f\u202a-\u202e]", text)
+
+
+def matlab_refusal(tmp_path: Path, change: Callable[[list[dict[str, Any]]], Any], caffenet: bool = False) -> str:
+    """The line that a network of MatConvNet is refused with once its list of layers is changed."""
+    rng = np.random.default_rng(0)
+    layers = matlab_networks.caffenet_layers() if caffenet else matlab_networks.vgg16_layers()
+    channels = 256 if caffenet else 512
+    vlad = [rng.standard_normal((1, 1, channels, 6), np.float32) for _ in range(2)]
+    pca = (rng.standard_normal((6 * channels, 4), np.float32), np.zeros(4, np.float32))
+    layers += matlab_networks.netvlad_layers(vlad, pca)
+    layers = [dict(layer) for layer in layers]
+    change(layers)
+    path = matlab_networks.write_network(tmp_path / "a.mat", layers)
+    with pytest.raises(UserError) as error:
+        import_network(path)
+    text = str(error.value)
+    assert text.startswith(f"{path}: ") and "\n" not in text
+    return text.removeprefix(f"{path}: ")
+
+
+def named(layers: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next(layer for layer in layers if layer["name"] == name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda layers: layers.pop(), "its last layers are conv5_3, preL2, "),
+        (lambda layers: layers.remove(named(layers, "relu3_2")), "a backbone of the layers conv1_1 (conv), relu1_1"),
+        (
+            lambda layers: layers.insert(-6, {"name": "pool5", "type": "pool"}),
+            "a backbone of the layers conv1_1 (conv)",
+        ),
+        (lambda layers: named(layers, "conv3_2").update(pad=np.zeros(4)), "its layer conv3_2 is of type conv with"),
+        (lambda layers: named(layers, "pool2").update(method="avg"), "its layer pool2 is of type pool with"),
+        (lambda layers: named(layers, "preL2").update(param=np.array([5, 1, 1e-4, 0.75])), "preL2 has parameters"),
+        (lambda layers: named(layers, "WPCA").update(weights=[np.zeros((1, 1, 9, 4)), np.zeros(4)]), "WPCA takes 9"),
+        (
+            lambda layers: named(layers, "vlad:core").update(weights=[np.ones((1, 1, 512, 6))]),
+            "vlad:core has no weights",
+        ),
+        (lambda layers: layers.remove(named(layers, "conv4_2")), "a backbone of the layers conv1_1 (conv), relu1_1"),
+        (lambda layers: named(layers, "relu1_1").update(type="sigmoid"), "conv1_1 (conv), relu1_1 (sigmoid)"),
+    ],
+)
+def test_networks_of_matconvnet_that_are_not_ours(change: Callable, message: str, tmp_path: Path) -> None:
+    assert message in matlab_refusal(tmp_path, change)
+
+
+def test_response_normalisation_of_another_strength(tmp_path: Path) -> None:
+    """1e-4 is Caffe's number, of which MatConvNet writes a fifth."""
+    text = matlab_refusal(
+        tmp_path, lambda layers: named(layers, "norm1").update(param=np.array([5, 1, 1e-4, 0.75])), caffenet=True
+    )
+    assert text.startswith("its layer norm1 is of type normalize with param")
+
+
+def test_a_network_with_the_last_relu(tmp_path: Path) -> None:
+    layers = [*matlab_networks.vgg16_layers(), {"name": "relu5_3", "type": "relu"}]
+    vlad = [np.random.default_rng(0).standard_normal((1, 1, 512, 6), np.float32) for _ in range(2)]
+    path = matlab_networks.write_network(tmp_path / "a.mat", layers + matlab_networks.netvlad_layers(vlad, None))
+    assert import_network(path, input_size=(64, 64)).model.config["cut"] == "relu5_3"
+
+
+def test_padding_behind_that_changes_nothing(tmp_path: Path) -> None:
+    """As in networks that were converted from Caffe: at sides that are multiples of 16 the poolings see none of it."""
+    layers = [dict(layer) for layer in matlab_networks.vgg16_layers()]
+    for layer in layers:
+        if layer["type"] == "pool":
+            layer["pad"] = np.array([0.0, 1, 0, 1])
+    vlad = [np.random.default_rng(0).standard_normal((1, 1, 512, 6), np.float32) for _ in range(2)]
+    path = matlab_networks.write_network(tmp_path / "a.mat", layers + matlab_networks.netvlad_layers(vlad, None))
+    made = import_network(path)
+    assert (made.model.input_size, made.model.config["cut"]) == ((480, 640), "conv5_3")
+    with pytest.raises(UserError, match="its layer pool1 is of type pool"):
+        import_network(path, input_size=(100, 96))

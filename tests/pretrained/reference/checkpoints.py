@@ -176,10 +176,18 @@ def matconvnet(version: int = 1, whitening: bool = True, caffenet: bool = False,
         kernel, bias = _whitening(weight.shape[0] * weight.shape[1])
         pca = (kernel.T, bias)
     layers = layers + matlab_networks.netvlad_layers(arrays, pca)
+
+    def run(image: np.ndarray) -> Arrays:
+        """Without VGG16's poolings, which come before the ReLU there; a vector that is not whitened in our order."""
+        out = matlab_networks.run(layers, image)
+        if not whitening:
+            out["output"] = out["output"].reshape(-1, CLUSTERS).T.reshape(-1)
+        return {name: value for name, value in out.items() if not name.startswith(("pool", "relu"))}
+
     return Case(
         "netvlad_matconvnet",
         lambda folder: matlab_networks.write_network(folder / "network_struct.mat", layers),
-        lambda image: matlab_networks.run(layers, image),
+        run,
         size,
         norm="matconvnet",
     )
@@ -376,6 +384,9 @@ def torchvision(backbone: str = "resnet18") -> Case:
 
 
 CASES: dict[str, Callable[[], Case]] = {
+    "netvlad.mat": matconvnet,
+    "netvlad.mat of layerVLADv2, without WPCA": lambda: matconvnet(version=2, whitening=False),
+    "netvlad.mat of CaffeNet": lambda: matconvnet(caffenet=True),
     "pytorch-NetVlad": pytorch_netvlad,
     "pytorch-NetVlad, vladv2": lambda: pytorch_netvlad(bias=True),
     "OpenIBL": openibl,

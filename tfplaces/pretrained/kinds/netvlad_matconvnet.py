@@ -7,6 +7,7 @@ the L2 normalisations those of features and clusters are x / sqrt(Σx² + 1e-12)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,10 @@ from tfplaces.pretrained.kinds.base import Kind, Plan, Size, Weight, flat, has
 _VGG16 = [
     f"conv{block}_{k}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for k in range(1, count + 1)
 ]  # fmt: skip
+_VGG16_BETWEEN = [
+    ["relu"] if one[4] == other[4] else ["pool", "relu"] for one, other in itertools.pairwise(_VGG16)
+]  # fmt: skip
+_ALEXNET = ["conv1", "conv2", "conv3", "conv4", "conv5"]
 # Stride and padding of the convolutions.
 _CONVOLUTIONS = {
     **{name: (1, 1) for name in _VGG16},
@@ -39,7 +44,7 @@ def plan(checkpoint: Checkpoint, input_size: Size | None) -> Plan:
     layers: Sequence[Mapping[str, Any]] = checkpoint.facts["layers"]
     names = [layer["name"] for layer in layers]
     body, head = _split(checkpoint, names)
-    backbone, cut = _backbone(checkpoint, body)
+    backbone, cut = _backbone(checkpoint, layers[: len(body)])
     size = input_size or (480, 640)
     for layer in layers[: len(body)]:
         _check_layer(checkpoint, layer, backbone, size)
@@ -49,21 +54,25 @@ def plan(checkpoint: Checkpoint, input_size: Size | None) -> Plan:
             kernel, bias = _tensor(checkpoint, name, 0), _tensor(checkpoint, name, 1)
             weights[f"{name}/kernel"] = Weight((f"{name}/0",), kernel.read)
             weights[f"{name}/bias"] = Weight((f"{name}/1",), flat(bias))
-    options, vocabulary = _netvlad(checkpoint, {layer["name"]: layer for layer in layers})
-    reduced, pca = _whitening(checkpoint, *options.pop("shape")) if "WPCA" in head else ({}, {})
+    channels, options, vocabulary = _netvlad(checkpoint, {layer["name"]: layer for layer in layers})
+    reduced, pca = _whitening(checkpoint, channels, options["clusters"]) if "WPCA" in head else ({}, {})
     average = np.asarray(checkpoint.facts["average_image"], np.float64).reshape(-1)
     if average.shape != (3,) or not np.all(np.isfinite(average)):
         raise UserError(f"{checkpoint.path}: its average image is not three numbers, for red, green and blue")
+    notes = [
+        "The whole vector's norms are x / (|x| + 1e-12) in the source: ours differ from that for vectors shorter than "
+        "1e-6 alone, which no image gives."
+    ]
+    if not pca:
+        notes.append("The descriptor's numbers are in our order, cluster after cluster; MatConvNet's is channel after "
+                     "channel.")  # fmt: skip
     return Plan(
         {
             "backbone": backbone, "cut": cut, **options, **reduced, "scale": 1.0, "offset": tuple((-average).tolist()),
             "norm": "matconvnet", "input_size": size,
         },
         {**weights, **vocabulary, **pca},
-        notes=[
-            "The whole vector's norms are x / (|x| + 1e-12) in the source: ours differ from that for vectors shorter "
-            "than 1e-6 alone, which no image gives."
-        ],
+        notes,
         resize="The source does not resize images.",
     )  # fmt: skip
 
@@ -81,21 +90,30 @@ def _split(checkpoint: Checkpoint, names: Sequence[str]) -> tuple[list[str], lis
     return body, head
 
 
-def _backbone(checkpoint: Checkpoint, body: Sequence[str]) -> tuple[str, str]:
-    """Our backbone and its cut, from the layers' names."""
-    convolutions = [name for name in body if name.startswith("conv")]
-    if convolutions == _VGG16:
-        return "vgg16", "conv5_3"
-    if convolutions == ["conv1", "conv2", "conv3", "conv4", "conv5"] and body[-1] == "conv5":
-        kinds = [name[:-1] for name in body if name in ("norm1", "pool1", "norm2", "pool2")]
-        if kinds == ["pool", "norm"] * 2:
-            return "caffenet", "conv5"
-        if kinds == ["norm", "pool"] * 2:
-            return "alexnet", "conv5"
-    shown = ", ".join(printable_name(name)[:40] for name in body[:8])
+def _backbone(checkpoint: Checkpoint, body: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Our backbone and its cut, from the order of the layers."""
+    after: dict[str, list[str]] = {}  # the kinds of layers between a convolution and the next
+    for layer in body:
+        if layer["type"] == "conv":
+            after[layer["name"]] = []
+        elif after:
+            after[next(reversed(after))].append({"lrn": "normalize"}.get(layer["type"], layer["type"]))
+    names = list(after)
+    *between, end = after.values() if after else [[]]
+    if end in ([], ["relu"]) and names and body[0]["name"] == names[0]:
+        cut = f"{'relu' if end else 'conv'}{names[-1].removeprefix('conv')}"
+        # A pooling and a ReLU commute, and come in both orders.
+        if names == _VGG16 and [sorted(kinds) for kinds in between] == _VGG16_BETWEEN:
+            return "vgg16", cut
+        if names == _ALEXNET and between[2:] == [["relu"]] * 2 and between[0] == between[1]:
+            order = {"caffenet": ["relu", "pool", "normalize"], "alexnet": ["relu", "normalize", "pool"]}
+            for backbone, kinds in order.items():
+                if between[0] == kinds:
+                    return backbone, cut
+    shown = ", ".join(printable_name(f"{layer['name']} ({layer['type']})")[:60] for layer in body)
     raise UserError(
-        f"{checkpoint.path}: a backbone of the layers {shown}, …; VGG16 up to conv5_3 and Caffe's AlexNet up to conv5 "
-        "can be imported"
+        f"{checkpoint.path}: a backbone of the layers {shown[:300]}; VGG16 up to conv5_3 and Caffe's AlexNet up to "
+        "conv5, before or after the last ReLU, can be imported"
     )
 
 
@@ -127,8 +145,12 @@ def _check_layer(checkpoint: Checkpoint, layer: Mapping[str, Any], backbone: str
 
 def _netvlad(
     checkpoint: Checkpoint, layers: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[str, Any], dict[str, Weight]]:
-    """NetVLAD with two weights (`layerVLAD`), or three (`layerVLADv2`: the second is the assignment's bias)."""
+) -> tuple[int, dict[str, Any], dict[str, Weight]]:
+    """NetVLAD with two weights (`layerVLAD`), or three (`layerVLADv2`: the second is the assignment's bias).
+
+    Returns:
+        The channels that it takes, its options and its weights.
+    """
     with_bias = has(checkpoint, "vlad:core/2")
     first, last = _tensor(checkpoint, "vlad:core", 0), _tensor(checkpoint, "vlad:core", 2 if with_bias else 1)
     channels, clusters = _squeezed(first.shape, 2)
@@ -153,7 +175,7 @@ def _netvlad(
         bias = _tensor(checkpoint, "vlad:core", 1)
         weights["netvlad/bias"] = Weight(("vlad:core/1",), flat(bias))
     options = {"aggregation": "netvlad", "clusters": clusters, "assignment_bias": with_bias}
-    return {**options, "shape": (channels, clusters)}, weights
+    return channels, options, weights
 
 
 def _whitening(checkpoint: Checkpoint, channels: int, clusters: int) -> tuple[dict[str, Any], dict[str, Weight]]:
