@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
+from tfplaces.common.errors import DataWarning
 from tfplaces.datasets import Images
 from tfplaces.models import PlaceNet
 from tfplaces.training import assembly, initialize_netvlad
@@ -67,3 +70,17 @@ def test_initialization_is_deterministic_by_seed(model: PlaceNet) -> None:
     np.testing.assert_array_equal(ends[0][0], ends[1][0])
     np.testing.assert_array_equal(ends[0][1], ends[1][1])
     assert not np.allclose(ends[0][1], ends[2][1])
+
+
+def test_weights_of_pytorch_bring_their_preprocessing(tmp_path: Path) -> None:
+    """The usual VGG16 is Caffe's, and PyTorch's takes other numbers."""
+    rng = np.random.default_rng(0)
+    tensors = {"features.0.weight": rng.normal(size=(64, 3, 3, 3)), "features.0.bias": rng.normal(size=64)}
+    np.savez(tmp_path / "vgg16.npz", **tensors, **{"features.2.weight": np.zeros((64, 64, 3, 3))})
+    options = {"clusters": 2, "input_size": SIZE, "cut": "conv1_1"}
+    with pytest.warns(DataWarning, match=r"1 of 3 arrays are left out, .*: features\.2\.weight"):
+        model = assembly.assemble("vgg16", [Noise(2, 0, 256)], weights=str(tmp_path / "vgg16.npz"), **options)
+    assert model.config["scale"] == pytest.approx([1 / (255 * s) for s in (0.229, 0.224, 0.225)])
+    assert model.config["offset"] == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+    kernel = tensors["features.0.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_allclose(model.get_layer("conv1_1").kernel, kernel, rtol=1e-6)
