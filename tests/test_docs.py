@@ -44,7 +44,8 @@ def commands(page: Path) -> list[tuple[str, list[str]]]:
 def test_commands_name_tools_and_flags_that_there_are(page: Path) -> None:
     for tool, given in commands(page):
         values = flags.FlagValues()
-        importlib.import_module(f"tfplaces.tools.{tool}").define_flags(values)
+        module = {"import": "import_network"}.get(tool, tool)
+        importlib.import_module(f"tfplaces.tools.{module}").define_flags(values)
         known = {*values, "overwrite", "seed", "help", "version"}
         assert set(given) <= known, f"{tool}: {sorted(set(given) - known)}"
 
