@@ -20,7 +20,7 @@ from tfplaces.common.text import printable_name
 
 # The largest published ground truth, of Pittsburgh's 250,000 images, has 0.5 MB, or 20 MB once inflated.
 MAX_BYTES = 2**28
-_MAX_VARIABLES = 1000
+_MAX_VARIABLES = 100
 
 
 def is_mat(start: bytes) -> bool:

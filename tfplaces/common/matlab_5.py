@@ -108,6 +108,7 @@ class Matlab5Value:
         self._order, self._data, self._end, self._budget, self._depth = order, data, end, budget, depth
         self._elements = _Elements(order, data, start, end)
         self.class_name, self.name, self._complex = "double", "", False
+        self._content: tuple[int, int, int] | None = None
         self.shape: tuple[int, ...] = (0, 0)
         if start == end:  # an empty array may be written so
             return
@@ -124,7 +125,8 @@ class Matlab5Value:
         self.class_name = _CLASSES.get(flags & 0xFF, f"class {flags & 0xFF}")
         if self.class_name == "object":
             self.class_name = self._letters() or "object"
-        self._content = self._elements.take() if self.class_name in ("char", *NUMERIC) and self._count else None
+        if self.class_name in ("char", *NUMERIC) and self._count:
+            self._content = self._elements.take()
 
     @property
     def _count(self) -> int:
@@ -152,7 +154,7 @@ class Matlab5Value:
             raise UserError("damaged: a struct has two fields of one name")
         return dict(zip(names, self._members(elements, len(names)), strict=True))
 
-    def members(self) -> list[Matlab5Value]:
+    def members(self) -> Iterator[Matlab5Value]:
         """The members of a cell, column by column."""
         if self.class_name != "cell":
             raise UserError(f"{in_words(self)} where a cell should be")
@@ -202,16 +204,14 @@ class Matlab5Value:
         at = self._end - self._elements.left
         return _Elements(self._order, self._data, at, self._end)
 
-    def _members(self, elements: _Elements, count: int) -> list[Matlab5Value]:
+    def _members(self, elements: _Elements, count: int) -> Iterator[Matlab5Value]:
         if count > elements.left // 8:
             raise UserError(f"damaged: {count:,} members announced, in {elements.left:,} bytes")
-        members = []
         for _ in range(count):
             kind, start, end = elements.take()
             if kind != _MATRIX:
                 raise UserError(f"damaged: an element of type {kind} where an array should be")
-            members.append(Matlab5Value(self._order, self._data, start, end, self._budget, self._depth + 1))
-        return members
+            yield Matlab5Value(self._order, self._data, start, end, self._budget, self._depth + 1)
 
     def _integers(self, kind: str, fewest: int) -> list[int]:
         _, content = self._elements.small(_MAX_HEAD_ELEMENT)

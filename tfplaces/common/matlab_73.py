@@ -104,16 +104,20 @@ class Matlab73Value:
         with _damage():
             return {name: self._value(_member(self._h5py, self._found, name)) for name in _names(self._found)}
 
-    def members(self) -> list[Matlab73Value]:
+    def members(self) -> Iterator[Matlab73Value]:
         """The members of a cell, column by column."""
         if self.class_name != "cell":
             raise UserError(f"{in_words(self)} where a cell should be")
         if self._empty:
-            return []
+            return
+        if self._found.dtype != self._h5py.ref_dtype:
+            raise UserError("damaged: a cell")
         with _damage():
-            if self._found.dtype != self._h5py.ref_dtype:
-                raise UserError("damaged: a cell")
-            return [self._value(self._file[reference]) for reference in self._values().ravel()]
+            references = self._values().ravel()
+        for reference in references:
+            with _damage():
+                member = self._value(self._file[reference])
+            yield member
 
     def text(self) -> str:
         """The characters of a single line."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,8 +43,8 @@ class MatlabValue(Protocol):
     def fields(self) -> Mapping[str, MatlabValue]:
         """The members of a single struct by name; raises UserError where it is none, or damaged."""
 
-    def members(self) -> Sequence[MatlabValue]:
-        """The members of a cell, column by column; raises UserError where it is none, or damaged."""
+    def members(self) -> Iterator[MatlabValue]:
+        """The members of a cell, column by column, each made in its turn; raises UserError as `fields` does."""
 
     def numbers(self) -> np.ndarray:
         """The numbers of a numeric array, in its own type; raises UserError where it is none, or damaged."""

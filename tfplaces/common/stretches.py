@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import bisect
 import zlib
 from typing import BinaryIO
 
@@ -12,7 +13,7 @@ from tfplaces.common.errors import UserError
 
 _BLOCK, _PIECE = 2**16, 2**20
 # The state of the inflater, which has 40 kB, is kept so often.
-_BETWEEN_STATES = 2**24
+_BETWEEN_STATES = 2**22
 
 
 class Stretch(abc.ABC):
@@ -32,12 +33,15 @@ class Stretch(abc.ABC):
             UserError: they end before, or are damaged.
         """
         first = at - self._block_at
-        if first < 0 or first + size > len(self._block):
-            self._block, self._block_at, first = self._fetch(at, max(size, _BLOCK)), at, 0
-        data = self._block[first : first + size]
-        if len(data) < size:
+        if first >= 0 and first + size <= len(self._block):
+            return self._block[first : first + size]
+        known = self._known(at)
+        if size > len(known):
+            known += self._fetch(at + len(known), max(size - len(known), _BLOCK))
+            self._block, self._block_at = known, at
+        if size > len(known):
             raise UserError("damaged: it is cut off")
-        return data
+        return known[:size]
 
     def read_into(self, at: int, array: np.ndarray) -> None:
         """Fills an array of bytes, piece by piece: nothing as large is made beside it.
@@ -45,12 +49,19 @@ class Stretch(abc.ABC):
         Raises:
             UserError: the bytes end before, or are damaged.
         """
-        for start in range(0, len(array), _PIECE):
-            size = min(_PIECE, len(array) - start)
-            piece = self._fetch(at + start, size)
-            if len(piece) < size:
+        piece, done = self._known(at)[: len(array)], 0
+        while done < len(array):
+            piece = piece or self._fetch(at + done, min(_PIECE, len(array) - done))
+            if not piece:
                 raise UserError("damaged: it is cut off")
-            array[start : start + size] = np.frombuffer(piece, np.uint8)
+            array[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+            done += len(piece)
+            piece = b""
+
+    def _known(self, at: int) -> bytes:
+        """What of the bytes from a place on is in the block that was read last."""
+        first = at - self._block_at
+        return self._block[first:] if 0 <= first < len(self._block) else b""
 
 
 class PlainStretch(Stretch):
@@ -73,7 +84,7 @@ class PlainStretch(Stretch):
 class DeflatedStretch(Stretch):
     """What a part of a file inflates to, which is compressed as zlib does it.
 
-    Reading onwards inflates onwards; for reading backwards the inflater's state is remembered every 16 MB.
+    Reading onwards inflates onwards; for going back, and on again, the inflater's state is remembered every 4 MB.
 
     Args:
         file: the open file.
@@ -97,9 +108,9 @@ class DeflatedStretch(Stretch):
             at += len(data)
 
     def _fetch(self, at: int, size: int) -> bytes:
-        if at < self._at:
-            self._at, state, self._from = max((state for state in self._states if state[0] <= at), key=lambda s: s[0])
-            self._inflater = state.copy()
+        known_at, inflater, source_at = self._states[bisect.bisect(self._states, at, key=lambda state: state[0]) - 1]
+        if at < self._at or known_at > self._at:
+            self._at, self._inflater, self._from = known_at, inflater.copy(), source_at
         while self._at < at and self._next(min(at - self._at, _PIECE)):
             pass
         pieces: list[bytes] = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from tfplaces.pretrained.checkpoints.checkpoint import TensorEntry
 # NetVLAD with its whitening has 0.6 GB.
 MAX_BYTES = 2**32
 _TEXTS, _NUMBERS = ("name", "type", "method"), ("pad", "stride", "pool", "param")
-_MOST_NUMBERS = 16
+_MOST_NUMBERS, _MOST_LAYERS = 16, 1000
 _OF_CLASSES = (
     "an object of MATLAB's that MATLAB alone can read, as the original release of NetVLAD has them; take the copy "
     'whose layers are structs (called "structed"), such as Pitts30K_struct.mat or TokyoTM_struct.mat'
@@ -51,7 +52,7 @@ def read_matconvnet(variables: Mapping[str, MatlabValue]) -> MatConvNetwork:
     layers: list[dict[str, Any]] = []
     tensors: dict[str, TensorEntry] = {}
     others: dict[str, None] = {}
-    for number, value in enumerate(net["layers"].members(), 1):
+    for number, value in enumerate(_few_members(net["layers"], _MOST_LAYERS), 1):
         where = f"layer {number}"
         fields = _struct(value, where)
         layer = _within(where, _facts, fields)
@@ -82,6 +83,12 @@ def _struct(value: MatlabValue, where: str) -> Mapping[str, MatlabValue]:
     return _within(where, value.fields)
 
 
+def _few_members(value: MatlabValue, most: int) -> Iterator[MatlabValue]:
+    if math.prod(value.shape) > most:
+        raise UserError(f"{in_words(value)} where at most {most:,} members should be")
+    return value.members()
+
+
 def _within(where: str, read: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return read(*arguments)
@@ -95,7 +102,7 @@ def _facts(fields: Mapping[str, MatlabValue]) -> dict[str, Any]:
         if name in fields and fields[name].class_name == "char":
             facts[name] = fields[name].text()
     for name in _NUMBERS:
-        if name in fields and fields[name].class_name in NUMERIC and np.prod(fields[name].shape) <= _MOST_NUMBERS:
+        if name in fields and fields[name].class_name in NUMERIC and math.prod(fields[name].shape) <= _MOST_NUMBERS:
             facts[name] = tuple(fields[name].numbers().ravel(order="F").tolist())
     return facts
 
@@ -107,7 +114,7 @@ def _weights(fields: Mapping[str, MatlabValue]) -> dict[str, TensorEntry]:
         return {}
     return {
         str(number): TensorEntry(value.shape, value.dtype, value.numbers)
-        for number, value in enumerate(fields["weights"].members())
+        for number, value in enumerate(_few_members(fields["weights"], _MOST_NUMBERS))
         if 0 not in value.shape
     }
 

@@ -93,10 +93,12 @@ class _Archive:
             raise Malformed(f"the archive's member {shown} is encrypted")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
             raise Malformed(f"the archive's member {shown} is compressed, as torch.save never does; use zip -0")
-        self._file.seek(info.header_offset)
-        header = self._file.read(_LOCAL_HEADER.size)
+        header = b""
+        if 0 <= info.header_offset < self._size:
+            self._file.seek(info.header_offset)
+            header = self._file.read(_LOCAL_HEADER.size)
         if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
-            raise Malformed(f"damaged: the archive's member {shown}")
+            raise Malformed(f"damaged: the head of the archive's member {shown}")
         _, name_size, extra_size = _LOCAL_HEADER.unpack(header)
         position = info.header_offset + _LOCAL_HEADER.size + name_size + extra_size
         if position + info.file_size > self._size:
