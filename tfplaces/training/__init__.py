@@ -1,6 +1,7 @@
 """Assembling and training place-recognition networks."""
 
 from tfplaces.training.assembly import assemble, initialize_netvlad
+from tfplaces.training.augmentation import CropAndJitter
 from tfplaces.training.batches import ImageBatches, MinedPairs
 from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
@@ -14,6 +15,7 @@ from tfplaces.training.work_dir import WorkDir
 
 __all__ = [
     "Checkpoint",
+    "CropAndJitter",
     "DivergedError",
     "ImageBatches",
     "MinedPairs",
