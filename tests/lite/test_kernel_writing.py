@@ -191,7 +191,7 @@ def test_int4_blocks() -> None:
     rng = np.random.default_rng(0)
     blocks = (rng.standard_t(3, (500, 32)) * rng.uniform(1e-3, 1, (500, 1))).astype(np.float32)
     blocks[7] = 0
-    integers, scales = _round_int4(blocks)
+    integers, scales = _round_int4(blocks, np.dtype(np.float16))
     assert scales.dtype == np.float16 and np.all(scales > 0) and not np.any(integers[7])
     assert np.abs(integers).max() <= 7
     error = np.sum(np.square(integers * scales.astype(np.float32)[:, None] - blocks), axis=1)

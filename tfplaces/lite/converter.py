@@ -53,7 +53,8 @@ def convert(
     - `mixed_int8`: the backbone in 8-bit integers throughout, by calibrated ranges; what comes after it in float, but
       for its linear layers, a whitening among them, which have 8-bit weights.
     - `mixed_int4`: as `mixed_int8`, but the linear layers after the backbone, of which the network has to have one,
-      with 4-bit weights in blocks of 32 inputs that share a scale.
+      with 4-bit weights in blocks of 32 inputs that share a scale; where a layer has no multiple of 32, the inputs of
+      each of its outputs share one.
     - `full_int8`: 8-bit integers throughout, for accelerators that take nothing else; see `integer_head`. NetVLAD's
       centroids, which are computed with, share one scale, and the descriptor is only nearly of unit length.
 

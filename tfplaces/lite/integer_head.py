@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfplaces.models import PlaceNet
+from tfplaces.models.aggregations.netvlad import NetVLADAggregation
 
 # TFLite's LOG_SOFTMAX of 8 bits ends at −16; a cluster whose largest ln a is less than the second has a residual near
 # 1e-6, where the L2 normalisation of the usual form gives way to zero.
@@ -44,6 +45,8 @@ def integer_form(model: PlaceNet) -> Callable[[tf.Tensor], tf.Tensor]:
     length is 1, or with no whitening near it. The network may have no layer without an integer form in TFLite, as a
     local response normalisation is.
     """
+    if not isinstance(model.aggregation, NetVLADAggregation):
+        return lambda image: model(image, training=False)
     backbone = keras.Model(model.inputs[0], model.feature_layer.output)
     netvlad = model.get_layer("netvlad")
     clusters, channels = netvlad.centroids.shape

@@ -74,7 +74,7 @@ def write_exactly(data, floats, locations: Sequence[KernelLocation], shared: Map
 
 
 def write_int4(data, locations: Sequence[KernelLocation]) -> None:
-    """Rounds the kernels that a file holds as int4 in blocks anew: each block with the scale of least squared error.
+    """Rounds the kernels that a file holds as int4 anew: each block or channel with the scale of least squared error.
 
     The quantizer's scale is the largest magnitude over 7, and zero for a block that was pruned, which no runtime takes.
 
@@ -84,28 +84,30 @@ def write_int4(data, locations: Sequence[KernelLocation]) -> None:
     """
     lite = TFLiteModel(data)
     for location in locations:
-        if (stored := lite.int4_blocks(location.tensor)) is None:
+        if (stored := lite.int4(location.tensor)) is None:
             continue
         pairs, scales = stored
         weights = location.arranged(location.kernel.variable.numpy())
         size = weights.size // len(scales)
-        rows = max(1, BLOCK // weights[0].size)
+        rows = max(2, BLOCK // weights[0].size // 2 * 2)  # an even number, or a byte would be of two parts
         for first in range(0, len(weights), rows):
             blocks = np.ascontiguousarray(weights[first : first + rows]).reshape(-1, size)
-            integers, best = _round_int4(blocks)
+            integers, best = _round_int4(blocks, scales.dtype)
             start = first * weights[0].size // size
             scales[start : start + len(best)] = best
-            integers = integers.reshape(-1, 2)
-            pairs[start * size // 2 : (start + len(best)) * size // 2] = (integers[:, 0] & 15) | (integers[:, 1] << 4)
+            integers = integers.reshape(-1)
+            integers = np.append(integers, np.zeros(len(integers) % 2, np.int8)).reshape(-1, 2)
+            packed = (integers[:, 0] & 15) | (integers[:, 1] << 4)
+            pairs[start * size // 2 : start * size // 2 + len(packed)] = packed
 
 
-def _round_int4(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers −7 to 7 of float32 `[n, size]`, and the scales float16 `[n]` that go with them."""
+def _round_int4(blocks: np.ndarray, scale_type: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Integers −7 to 7 of float32 `[n, size]`, and the scales `[n]`, float16 or float32, that go with them."""
     largest = np.max(np.abs(blocks), axis=1)
-    result, scales = np.zeros(blocks.shape, np.int8), np.ones(len(blocks), np.float16)
+    result, scales = np.zeros(blocks.shape, np.int8), np.ones(len(blocks), scale_type)
     least = np.full(len(blocks), np.inf, np.float32)
     for share in _INT4_SHARES:
-        scale = np.maximum(share * largest / 7, _INT4_LEAST).astype(np.float16)
+        scale = np.maximum(share * largest / 7, _INT4_LEAST).astype(scale_type)
         steps = scale.astype(np.float32)[:, None]
         integers = np.clip(np.rint(blocks / steps), -7, 7)
         errors = np.sum(np.square(integers * steps - blocks), axis=1)

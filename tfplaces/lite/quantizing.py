@@ -15,6 +15,9 @@ from tfplaces.lite import STATIC
 from tfplaces.lite.layer_names import layers_pattern
 from tfplaces.models import PlaceNet
 
+# Inputs of a linear layer that share a scale in mixed_int4; where it has no multiple of so many, all of them do.
+INT4_BLOCK = 32
+
 
 def quantize(
     floats: str,
@@ -46,10 +49,13 @@ def quantize(
             recipe.add_dynamic_config(".*", every, num_bits=8)
         elif precision in STATIC:
             recipe.add_static_config(backbone_pattern(model), every, activation_num_bits=8, weight_num_bits=8)
-            bits, blocks = 8, qtyping.QuantGranularity.CHANNELWISE
-            if precision == "mixed_int4":
-                bits, blocks = 4, qtyping.QuantGranularity.BLOCKWISE_32
-            recipe.add_dynamic_config(layers_pattern(head_dense(model)), dense, num_bits=bits, granularity=blocks)
+            for layer in head_dense(model):
+                bits, granularity = 8, qtyping.QuantGranularity.CHANNELWISE
+                if precision == "mixed_int4":
+                    bits = 4
+                    if layer.kernel.shape[0] % INT4_BLOCK == 0:
+                        granularity = qtyping.QuantGranularity.BLOCKWISE_32
+                recipe.add_dynamic_config(layers_pattern([layer]), dense, num_bits=bits, granularity=granularity)
         if int8_output:
             output = qtyping.TFLOperationName.OUTPUT
             recipe.add_static_config(".*", output, activation_num_bits=8, weight_num_bits=8)

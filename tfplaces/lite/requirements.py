@@ -18,8 +18,8 @@ from tfplaces.lite.truncation import truncated_config
 from tfplaces.models import PlaceNet
 from tfplaces.models.summary import summarize
 
-# Inputs of a linear layer that share a scale in mixed_int4, and the largest number that float16 holds.
-_INT4_BLOCK, _FLOAT16_MAX = 32, 65504.0
+# The largest number that float16 holds.
+_FLOAT16_MAX = 65504.0
 
 
 def check_requirements(
@@ -51,8 +51,11 @@ def check_requirements(
         )
     if descriptor_dim is not None:
         truncated_config(model, descriptor_dim)
-    if precision == "mixed_int4":
-        _check_int4(model)
+    if precision == "mixed_int4" and not head_dense(model):
+        raise UserError(
+            "mixed_int4 is mixed_int8 with 4-bit weights in the linear layers after the backbone, and this network has "
+            "none, as a whitening would be: choose mixed_int8"
+        )
     if precision == "full_int8":
         _check_integer_form(model)
     # Refuses a size that is too small.
@@ -74,22 +77,6 @@ def check_weights(model: keras.Model, largest: float = float(np.finfo(np.float32
             raise UserError(
                 f"{variable.path}: a weight of {np.max(np.abs(values)):.3g}, more than the {largest:g} that float16 "
                 "holds; choose another precision"
-            )
-
-
-def _check_int4(model: PlaceNet) -> None:
-    dense = head_dense(model)
-    if not dense:
-        raise UserError(
-            "mixed_int4 is mixed_int8 with 4-bit weights in the linear layers after the backbone, and this network has "
-            "none, as a whitening would be: choose mixed_int8"
-        )
-    for layer in dense:
-        inputs = layer.kernel.shape[0]
-        if inputs % _INT4_BLOCK:
-            raise UserError(
-                f"mixed_int4 has a scale for each {_INT4_BLOCK} inputs of {layer.name}, which has {inputs}, no "
-                "multiple of that: choose mixed_int8"
             )
 
 

@@ -120,15 +120,21 @@ class TFLiteModel:
         if tensor.Type() == schema.TensorType.INT4:
             blocks = self._block_scales(quantization)
             scales = scales if blocks is None else blocks.astype(np.float32)
-            return Constant(_unpack_int4(raw).reshape(shape), scales, axis)
+            return Constant(_unpack_int4(raw)[: int(np.prod(shape))].reshape(shape), scales, axis)
         dtype = _DTYPES.get(tensor.Type())
         return None if dtype is None else Constant(raw.view(dtype).reshape(shape), scales, axis, zero)
 
-    def int4_blocks(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """Bytes of two weights each and scales float16 `[channels · blocks]`, as stored; of int4 in blocks only."""
+    def int4(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Bytes of two weights each and scales, as stored, of a tensor of int4; None of any other.
+
+        Scales are float16 `[channels · blocks]`, or float32 `[channels]` where a channel has one.
+        """
         tensor = self._graph.Tensors(self._index[name])
-        if tensor.Type() != schema.TensorType.INT4 or (scales := self._block_scales(tensor.Quantization())) is None:
+        if tensor.Type() != schema.TensorType.INT4:
             return None
+        scales = self._block_scales(tensor.Quantization())
+        if scales is None:
+            scales = tensor.Quantization().ScaleAsNumpy()
         return self._buffer(self._model.Buffers(tensor.Buffer())), scales.reshape(-1)
 
     def operators(self) -> list[Operator]:
