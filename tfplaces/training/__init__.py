@@ -7,8 +7,10 @@ from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
 from tfplaces.training.judging import ValidationMap
 from tfplaces.training.model_training import ModelTraining
+from tfplaces.training.partial import trained_from
 from tfplaces.training.place_batches import PlaceBatches
-from tfplaces.training.rated_adam import RatedAdam
+from tfplaces.training.rated_optimizers import RatedAdam, RatedSGD, rate_factors
+from tfplaces.training.schedules import WarmUp
 from tfplaces.training.trainer import TripletTuning, train
 from tfplaces.training.whitening import add_whitening
 from tfplaces.training.work_dir import WorkDir
@@ -22,13 +24,17 @@ __all__ = [
     "ModelTraining",
     "PlaceBatches",
     "RatedAdam",
+    "RatedSGD",
     "StopIfDiverged",
     "TripletTuning",
     "ValidationMap",
+    "WarmUp",
     "WorkDir",
     "add_whitening",
     "assemble",
     "fit",
     "initialize_netvlad",
+    "rate_factors",
     "train",
+    "trained_from",
 ]

@@ -15,7 +15,7 @@ from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.fitting import DivergedError, fit
 from tfplaces.training.judging import ValidationMap
 from tfplaces.training.model_training import ModelTraining
-from tfplaces.training.rated_adam import RatedAdam
+from tfplaces.training.rated_optimizers import RatedAdam
 
 
 def train(
@@ -26,14 +26,15 @@ def train(
     epochs: int,
     loss: keras.losses.Loss | None = None,
     fitted: keras.Model | None = None,
-    learning_rate: float = 1e-4,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-4,
+    optimizer: keras.optimizers.Optimizer | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: Checkpoint | None = None,
     keep_best: bool = True,
 ) -> list[float]:
     """Trains a model in place; ends with the weights of the epoch that had the best mAP on the validation set.
 
-    It is one Keras `fit` with Adam. After every epoch the logs have `val_map`, for `EarlyStopping`,
+    It is one Keras `fit`, with Adam by default. After every epoch the logs have `val_map`, for `EarlyStopping`,
     `ReduceLROnPlateau` and `ModelCheckpoint` to monitor with `mode="max"`.
 
     Args:
@@ -44,6 +45,7 @@ def train(
         loss: takes the targets of the batches and descriptors; by default `TripletRankingLoss()`.
         fitted: the model to fit in place of `model`, whose weights it trains in its own way.
         learning_rate: the step size of Adam.
+        optimizer: another optimizer of Keras than Adam, with a learning rate of its own.
         callbacks: Keras callbacks to fit with.
         checkpoint: where the state is kept after every epoch; a call that finds it there goes on from it.
         keep_best: whether to end with the best epoch, rather than with the last.
@@ -57,8 +59,9 @@ def train(
     """
     judge = ValidationMap(KerasDescriber(model), cached(validation), keep_best)
     fitted = fitted or ModelTraining(model)
-    optimizer = RatedAdam(learning_rate, getattr(fitted, "rate_factors", None))
-    fitted.compile(optimizer, loss or TripletRankingLoss())
+    fitted.compile(
+        optimizer or RatedAdam(learning_rate, getattr(fitted, "rate_factors", None)), loss or TripletRankingLoss()
+    )
     try:
         fit(fitted, batches, epochs, callbacks=[judge, *callbacks], checkpoint=checkpoint)
     except DivergedError:
