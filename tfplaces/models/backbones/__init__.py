@@ -72,6 +72,7 @@ _resnet = Backbone(
 BACKBONES = {
     "alexnet": _alexnet,
     "caffenet": dataclasses.replace(_alexnet, build=functools.partial(alexnet.build, pool_first=True)),
+    # To NetVLAD the 112 channels of block_10 are worth what the 672 of block_11_expand are, and GeM wants those.
     "efficientnet_lite0": Backbone(
         efficientnet_lite.efficientnet_lite0, "block_10", (224, 224), 1 / 128, (-127 / 128,) * 3, False, "stem"
     ),

@@ -17,6 +17,7 @@ from tfplaces.models.backbones.mobilenet_v1 import depthwise
 STAGES = [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112)]
 STAGES += [(4, 5, 2, 6, 192), (1, 3, 1, 6, 320)]
 STEM, HEAD = 32, 1280  # channels
+_BLOCKS = sum(count for count, *_ in STAGES)
 
 
 def efficientnet_lite0(x) -> Iterator[Any]:
@@ -29,29 +30,26 @@ def efficientnet_lite0(x) -> Iterator[Any]:
     def relu6(x, name):
         return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
-    x = relu6(_pointwise(x, STEM, "stem", size=3, stride=2), "stem")
+    x = relu6(_convolution(x, STEM, "stem", size=3, stride=2), "stem")
     k = 0
     for count, size, first_stride, expansion, channels in STAGES:
         for stride in [first_stride] + [1] * (count - 1):
             y = x
             if expansion > 1:
-                y = relu6(_pointwise(y, expansion * x.shape[-1], f"block_{k}_expand"), f"block_{k}_expand")
+                y = relu6(_convolution(y, expansion * x.shape[-1], f"block_{k}_expand"), f"block_{k}_expand")
             y = relu6(depthwise(y, stride, f"block_{k}_depthwise", size), f"block_{k}_depthwise")
             if stride == 1 and channels == x.shape[-1]:
                 # A sum of n shortcuts and branches must not grow with n, see ResNet.
-                y = _pointwise(y, channels, f"block_{k}_project", variance=1 / _BLOCKS)
+                y = _convolution(y, channels, f"block_{k}_project", variance=1 / _BLOCKS)
                 x = layers.Add(name=f"block_{k}")([x, y])
             else:
-                x = _pointwise(y, channels, f"block_{k}_project", variance=1.0)
+                x = _convolution(y, channels, f"block_{k}_project", variance=1.0)
             yield x
             k += 1
-    yield relu6(_pointwise(x, HEAD, "head"), "head")
+    yield relu6(_convolution(x, HEAD, "head"), "head")
 
 
-_BLOCKS = sum(count for count, *_ in STAGES)
-
-
-def _pointwise(x, channels: int, name: str, variance: float = 2.0, size: int = 1, stride: int = 1):
+def _convolution(x, channels: int, name: str, variance: float = 2.0, size: int = 1, stride: int = 1):
     """A convolution whose weights at random have `variance` / number of inputs: 2 keeps the scale through a ReLU."""
     initializer = keras.initializers.VarianceScaling(variance)
     return layers.Conv2D(channels, size, stride, "same", kernel_initializer=initializer, name=name)(x)
