@@ -15,7 +15,7 @@ import sys
 from absl import flags
 
 from tfplaces.common.errors import UserError
-from tfplaces.lite import PRECISIONS, STATIC
+from tfplaces.lite import PRECISIONS, STATIC, TARGETS
 from tfplaces.lite.outputs import output_paths
 from tfplaces.report.conversion import conversion_text
 from tfplaces.tools import entry, flag_values
@@ -39,6 +39,9 @@ def define_flags(values: flags.FlagValues) -> None:
            "float, int8 weights in the whitening; mixed_int4: int4 weights there; full_int8: integers throughout, for "
            "accelerators that take nothing else; dynamic_int8: int8 weights, with activations quantized on the fly; "
            "float16: weights of 16 bits.")  # fmt: skip
+    choice("target", "litert", TARGETS, "What runs the file, which says what it may have: litert, LiteRT on the CPU; "
+           "gpu, the GPU delegates of MediaPipe and LiteRT.js, for which the network is written anew; mediapipe, its "
+           "ImageEmbedder on the CPU; web, LiteRT.js; npu, accelerators of integers only.")  # fmt: skip
     string("calibration", None, "The data sets whose database images tell the precisions of calibrated ranges, and an "
            "int8 output, how large activations get. Each gives as many images as the others.")  # fmt: skip
     string("finetune", None, "For a .keras file: the data sets on whose database images the network of 8-bit weights "
@@ -47,7 +50,8 @@ def define_flags(values: flags.FlagValues) -> None:
            "whoever runs the file resizes its input.")  # fmt: skip
     flags.DEFINE_integer("batch", 1, "How many images the file describes at once.", lower_bound=1, upper_bound=1024,
                          flag_values=values)  # fmt: skip
-    choice("input_type", "uint8", ("uint8", "float32"), "The type of the image's values, which are 0 to 255.")
+    choice("input_type", None, ("uint8", "float32"), "The type of the image's values, which are 0 to 255; uint8 unless "
+           "the target is gpu.")  # fmt: skip
     choice("output_type", "float32", ("float32", "int8"), "The type of the descriptor's values.")
     flags.DEFINE_integer("descriptor_dim", None, "How many of the whitening's dimensions to keep, the first ones; all "
                          "by default.", lower_bound=1, flag_values=values)  # fmt: skip
@@ -81,8 +85,9 @@ def main(args: flags.FlagValues) -> int | None:
         args.output, args.precision, calibration=calibration, finetune=finetune, verify=verify,
         max_drop=args.max_drop, force=args.force, debug_layers=args.debug_layers,
         input_size="any" if args.input_size == "any" else flag_values.size(args.input_size), batch=args.batch,
-        float_input=args.input_type == "float32", int8_output=args.output_type == "int8",
-        descriptor_dim=args.descriptor_dim, seed=args.seed,
+        float_input=None if args.input_type is None else args.input_type == "float32",
+        int8_output=args.output_type == "int8",
+        descriptor_dim=args.descriptor_dim, target=args.target, seed=args.seed,
     )  # fmt: skip
     print(conversion_text(args.output, made.report, made.layers[:_SHOWN] if args.debug_layers else []))
     if made.rejected:

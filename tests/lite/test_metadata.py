@@ -16,6 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from tflite_files import tflite
 
 import tfplaces
+from tfplaces.common.errors import UserError
 from tfplaces.lite import PRECISIONS, convert
 from tfplaces.lite.metadata import with_metadata
 
@@ -180,8 +181,51 @@ def test_what_cannot_be_told(plain: bytes) -> None:
     outside = tflite({"a": np.zeros(100, np.float32)}, outside=True)
     with pytest.raises(ValueError, match="before it is quantized"):
         with_metadata(outside, description="", float_input=False)
-    with pytest.raises(ValueError, match="bytes too long for MediaPipe: xxx"):
-        with_metadata(plain, description="x" * 600, float_input=False)
+
+
+LONG = "Я" * 160  # as long as a licence may be, two bytes a character
+
+
+@pytest.mark.parametrize("licence", ["", "MIT", LONG])
+@pytest.mark.parametrize("description", ["", "few", "words and ünlaut " * 60, "𝔸" * 900])
+@pytest.mark.parametrize("float_input", [False, True])
+def test_the_description_gives_way(plain: bytes, description: str, licence: str, float_input: bool) -> None:
+    """MediaPipe reads 1023 bytes at most: the end of the description is left out, the licence never."""
+    data = with_metadata(plain, description=description, float_input=float_input, licence=licence)
+    metadata = metadata_of(data)
+    assert len(metadata) <= 1023
+    model = Table(metadata, struct.unpack_from("<I", metadata)[0])
+    assert model.has(5) == bool(licence)
+    if licence:
+        assert model.text(5) == licence
+    found = model.text(1)
+    if len(description) < 10:
+        assert found == description
+    else:
+        assert found.endswith("…") and description.startswith(found[:-1]) and len(metadata) > 1023 - 80
+
+
+def test_a_licence_that_does_not_fit(plain: bytes) -> None:
+    with pytest.raises(UserError, match=r"^a licence \d+ bytes too long for a \.tflite that MediaPipe takes: xxx"):
+        with_metadata(plain, description="few", float_input=False, licence="x" * 900)
+
+
+def test_where_the_weights_come_from(tmp_path: Path) -> None:
+    """The source of an imported network and its licence are in the file that is converted from it."""
+    keras.utils.set_random_seed(0)
+    source = {
+        "file": "resnet18_512.pth", "sha256": "0123456789abcdef" * 4, "kind": "cosplace", "licence": "MIT",
+        "note": "trained at 512 x 512",
+    }  # fmt: skip
+    net = tfplaces.PlaceNet("squeezenet", cut="fire2", clusters=2, input_size=SIZE, source=source)
+    convert(net, tmp_path / "a.tflite", "float32")
+    metadata = metadata_of((tmp_path / "a.tflite").read_bytes())
+    model = Table(metadata, struct.unpack_from("<I", metadata)[0])
+    assert model.text(5) == "MIT"
+    assert model.text(1) == (
+        "squeezenet, NetVLAD2, 256-D descriptor; weights of resnet18_512.pth; cosplace; SHA-256 "
+        + "0123456789abcdef" * 4 + "; trained at 512 x 512"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

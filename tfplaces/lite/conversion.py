@@ -20,6 +20,7 @@ from tfplaces.lite.folders import converting_folder
 from tfplaces.lite.layer_errors import LayerError, layer_errors
 from tfplaces.lite.outputs import output_paths, report_path
 from tfplaces.lite.requirements import check_requirements
+from tfplaces.lite.targets import check_target
 from tfplaces.models import PlaceNet
 
 
@@ -53,9 +54,10 @@ def run_conversion(
     debug_layers: bool = False,
     input_size: tuple[int, int] | Literal["any"] | None = None,
     batch: int = 1,
-    float_input: bool = False,
+    float_input: bool | None = None,
     int8_output: bool = False,
     descriptor_dim: int | None = None,
+    target: str = "litert",
     seed: int = 0,
 ) -> Conversion:
     """Converts a network to a `.tflite`, checks and judges it, and writes it with its report.
@@ -90,12 +92,11 @@ def run_conversion(
         "calibration": calibration, "input_size": input_size, "int8_output": int8_output,
         "descriptor_dim": descriptor_dim,
     }  # fmt: skip
+    form: dict[str, Any] = {"target": target, "batch": batch, "float_input": float_input}
     with converting_folder(output) as folder:
-        model, shared, is_changed = _loaded(load, precision, finetune, options, seed)
+        model, shared, is_changed = _loaded(load, precision, finetune, options, form, seed)
         path = os.path.join(folder, "model.tflite")
-        errors = convert(
-            model, path, precision, shared=shared, batch=batch, float_input=float_input, seed=seed, **options
-        )
+        errors = convert(model, path, precision, shared=shared, seed=seed, **options, **form)
         if verify and is_changed:
             model = _network(load())
         checks: list[Check] = []
@@ -108,7 +109,8 @@ def run_conversion(
         except UnusableDescriptorError as error:
             rejected = unusable = str(error)
             checks = []
-        report = {**file_report(path, precision, errors, checks), "file": os.path.basename(output)}
+        report = {**file_report(path, precision, errors, checks), "file": os.path.basename(output), "target": target}
+        report["norm"] = "tflite" if target == "gpu" else model.config["norm"]
         layers = []
         if (rejected or debug_layers) and verify and not unusable:
             layers = layer_errors(path, model, verify[0], precision)
@@ -117,11 +119,11 @@ def run_conversion(
             report["unusable"] = unusable
         elif rejected:
             rejected += _blamed(layers)
-        target = f"{output}.rejected" if rejected else output
+        written = f"{output}.rejected" if rejected else output
         write_json(os.path.join(folder, "report.json"), report)
-        os.replace(path, os.path.realpath(target))
-        os.replace(os.path.join(folder, "report.json"), os.path.realpath(report_path(target)))
-    return Conversion(target, rejected, report, layers)
+        os.replace(path, os.path.realpath(written))
+        os.replace(os.path.join(folder, "report.json"), os.path.realpath(report_path(written)))
+    return Conversion(written, rejected, report, layers)
 
 
 def _network(loaded: PlaceNet | Compressed) -> PlaceNet:
@@ -133,12 +135,15 @@ def _loaded(
     precision: str,
     finetune: Sequence[Images],
     options: Mapping[str, Any],
+    form: Mapping[str, Any],
     seed: int,
 ) -> tuple[PlaceNet, Mapping[str, SharedKernel], bool]:
     """The network to convert, its sharing, and whether it is another than was loaded."""
     loaded = load()
     model = _network(loaded)
     check_requirements(model, precision, **options)
+    of_target = {name: options[name] for name in ("input_size", "int8_output")}
+    check_target(model, precision=precision, **of_target, **form)
     if isinstance(loaded, Compressed):
         return model, loaded.shared, False
     if "int" not in precision:

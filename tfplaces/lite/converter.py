@@ -24,6 +24,7 @@ from tfplaces.lite.kernel_writing import write_exactly, write_int4
 from tfplaces.lite.quantizing import head_dense, quantize
 from tfplaces.lite.ranges import activation_ranges
 from tfplaces.lite.requirements import check_requirements
+from tfplaces.lite.targets import check_file, check_target, float_input_of
 from tfplaces.lite.tflite_model import TFLiteModel, name_output
 from tfplaces.lite.truncation import truncate
 from tfplaces.models import PlaceNet
@@ -38,9 +39,10 @@ def convert(
     calibration: Images | Sequence[Images] = (),
     input_size: tuple[int, int] | Literal["any"] | None = None,
     batch: int = 1,
-    float_input: bool = False,
+    float_input: bool | None = None,
     int8_output: bool = False,
     descriptor_dim: int | None = None,
+    target: str = "litert",
     seed: int = 0,
 ) -> dict[str, float]:
     """Writes a PlaceNet as a `.tflite`: from RGB images `[batch, height, width, 3]` to descriptors `[batch, dim]`.
@@ -70,10 +72,11 @@ def convert(
         input_size: (height, width) in pixels; by default the model's. "any": the file's user resizes the input, and
             ranges are those at the model's size.
         batch: images at once.
-        float_input: float32 instead of uint8, both 0 to 255.
+        float_input: float32 instead of uint8, both 0 to 255; by default only for the target `gpu`.
         int8_output: int8 with a scale from calibration instead of float32.
         descriptor_dim: keep only so many dimensions of the descriptor, the first, where a linear layer gives them: a
             whitening, or that of the aggregation.
+        target: what the file is made for, one of `TARGETS`, see `tfplaces.lite.targets`.
         seed: seed of the choice of calibration images.
 
     Returns:
@@ -83,15 +86,19 @@ def convert(
     Raises:
         UserError: an unknown precision, no calibration images where they are needed, dimensions that the network does
             not have, weights that are not finite or that integers do not hold, or a layer or a size that the
-            precision cannot have.
+            precision cannot have, or what the target does not take.
         RuntimeError: the file does not hold the kernels exactly where it has to, or computes in float where it has to
-            compute in integers.
+            compute in integers, or has an operator that its target does not take.
     """
     sets = [calibration] if isinstance(calibration, Images) else list(calibration)
     check_requirements(
         model, precision, calibration=sets, input_size=input_size, int8_output=int8_output,
         descriptor_dim=descriptor_dim,
     )  # fmt: skip
+    check_target(
+        model, target, precision, input_size=input_size, batch=batch, float_input=float_input, int8_output=int8_output
+    )
+    float_input = float_input_of(target, float_input)
     shared = shared or {}
     model = float32_network(model)
     if descriptor_dim is not None:
@@ -102,7 +109,7 @@ def convert(
             images = choose_images(sets, batch, seed)
             size = model.input_size if input_size is None or input_size == "any" else input_size
             sample = read_full_batches(images, size, batch)
-        floats, saved = _write_floats(model, folder, precision, input_size, batch, float_input)
+        floats, saved = _write_floats(model, folder, precision, input_size, batch, float_input, target)
         locations = locate_kernels(model, np.memmap(floats, mode="r"))
         result, rounded = os.path.join(folder, "result.tflite"), set[str]()
         if precision == "float32" and not int8_output:
@@ -121,6 +128,7 @@ def convert(
             file.flush()
             del file
         check_integer_operators(np.memmap(result, mode="r"), model, precision)
+        check_file(np.memmap(result, mode="r"), target)
         errors = kernel_errors(np.memmap(result, mode="r"), locations)
         _check_exact(errors, rounded | _rounded(model, precision), precision, shared)
         with replacing(path) as temporary:
@@ -135,12 +143,13 @@ def _write_floats(
     input_size: tuple[int, int] | Literal["any"] | None,
     batch: int,
     float_input: bool,
+    target: str,
 ) -> tuple[str, str]:
     """Writes the float32 `.tflite`; gives its path and that of the SavedModel, which stays for `full_int8` only."""
     size = input_size or model.input_size
     shape = (batch, None, None, 3) if size == "any" else (batch, *size, 3)
     full = precision == "full_int8"
-    saved = export(model, folder, shape, float_input, full)
+    saved = export(model, folder, shape, float_input, "integers" if full else "gpu" if target == "gpu" else "usual")
     floats = convert_saved_model(model, saved, os.path.join(folder, "float32.tflite"), float_input)
     if not full:
         shutil.rmtree(saved)

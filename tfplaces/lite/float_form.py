@@ -7,7 +7,8 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import keras
 import numpy as np
@@ -15,7 +16,9 @@ import tensorflow as tf
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.keras_private import flat_layers
+from tfplaces.lite.gpu_form import gpu_form
 from tfplaces.lite.integer_head import integer_form
+from tfplaces.lite.metadata import describe_network
 from tfplaces.lite.tflite_model import OUTPUT_NAME
 from tfplaces.lite.truncation import truncate
 from tfplaces.models import PlaceNet
@@ -50,11 +53,17 @@ def float_form(
     model = float32_network(model)
     if descriptor_dim is not None:
         model, _ = truncate(model, {}, descriptor_dim)
-    saved = export(model, folder, shape, False, precision == "full_int8")
+    saved = export(model, folder, shape, False, "integers" if precision == "full_int8" else "usual")
     return convert_saved_model(model, saved, os.path.join(folder, "float32.tflite"), False)
 
 
-def export(model: PlaceNet, folder: str, shape: tuple[int | None, ...], float_input: bool, full: bool) -> str:
+def export(
+    model: PlaceNet,
+    folder: str,
+    shape: tuple[int | None, ...],
+    float_input: bool,
+    form: Literal["usual", "integers", "gpu"],
+) -> str:
     """Writes the network as a SavedModel: other ways leave the variables out or copy them twice.
 
     Args:
@@ -62,7 +71,7 @@ def export(model: PlaceNet, folder: str, shape: tuple[int | None, ...], float_in
         folder: where to put it, under a name that TensorFlow takes.
         shape: shape of its images, `[batch, height, width, 3]`.
         float_input: whether the images are float32 instead of uint8.
-        full: whether it is to be of integers throughout, see `integer_form`.
+        form: how the network is written: as it is, or by `integer_form` or `gpu_form`.
 
     Returns:
         its path.
@@ -71,8 +80,10 @@ def export(model: PlaceNet, folder: str, shape: tuple[int | None, ...], float_in
         OSError: the disk is full.
     """
     # In integers throughout, the converter chooses the type of the input.
-    image = tf.TensorSpec(shape, tf.float32 if float_input or full else tf.uint8, name="image")
-    describe = integer_form(model) if full else lambda image: model(image, training=False)
+    image = tf.TensorSpec(shape, tf.float32 if float_input or form == "integers" else tf.uint8, name="image")
+    describe: Callable[[tf.Tensor], tf.Tensor] = lambda image: model(image, training=False)  # noqa: E731
+    if form != "usual":
+        describe = (integer_form if form == "integers" else gpu_form)(model)
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(
@@ -104,7 +115,7 @@ def convert_saved_model(
     one, even if this one is killed.
 
     Args:
-        model: the network, for its description.
+        model: the network, for its description and licence.
         saved: path of the SavedModel.
         result: path of the file to write.
         float_input: whether images are float32 instead of uint8.
@@ -117,8 +128,8 @@ def convert_saved_model(
     Raises:
         UserError: the converter failed.
     """
-    description = f"{model.config['backbone']}, {model.aggregation.title}, {model.descriptor_dim}-D descriptor"
-    arguments = [saved, result, description, "float32" if float_input else "uint8"]
+    licence = model.config.get("source", {}).get("licence", "")
+    arguments = [saved, result, describe_network(model), licence, "float32" if float_input else "uint8"]
     if len(calibration):
         images = np.stack(calibration).astype(np.float32)
         # The range of the input is that of its values, whatever these images have, or uint8 would not be as it is.

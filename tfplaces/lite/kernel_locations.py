@@ -36,11 +36,14 @@ class KernelLocation:
         return self.axes.index(axis)
 
     def constant(self, lite: TFLiteModel) -> Constant:
-        """The constant; where it stands once for each image of a batch, as full_int8's centroids do, the first."""
+        """The constant without axes before the kernel's, which NetVLAD's centroids have for GPUs or, an image each, in
+        full_int8."""
         found = lite.find(self.tensor)
         if found is None:
             raise RuntimeError(f"{self.tensor} is no constant any more")
-        return dataclasses.replace(found, values=found.values[0]) if found.values.ndim > len(self.axes) else found
+        while found.values.ndim > len(self.axes):
+            found = dataclasses.replace(found, values=found.values[0])
+        return found
 
     def arranged(self, kernel: np.ndarray) -> np.ndarray:
         """A kernel, or its indices, as the tensor has it; the sign aside."""
@@ -78,8 +81,8 @@ def locate_kernels(model: keras.Model, data) -> list[KernelLocation]:
 
 
 def _is_kernel(values: np.ndarray, kernel: np.ndarray, sign: int) -> bool:
-    """Whether a constant is a kernel times a sign, or that for each image of a batch."""
-    return kernel.shape in (values.shape, values.shape[1:]) and bool(
+    """Whether a constant is a kernel times a sign, or that once or several times along axes before the kernel's."""
+    return kernel.shape == values.shape[max(0, values.ndim - kernel.ndim) :] and bool(
         np.all((values if sign > 0 else -values) == kernel)
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfplaces.common.errors import UserError
+from tfplaces.models import PlaceNet
 from tfplaces.version import __version__
 
 # Name of the model's entry, and identifier of the flatbuffer that it leads to.
@@ -22,7 +23,14 @@ _PARSER_VERSION = "1.0.0"
 _MOST_BYTES = 1023
 
 # Numbers of the fields in their tables; a union takes two, its type and its value.
-_MODEL_NAME, _MODEL_DESCRIPTION, _MODEL_VERSION, _MODEL_SUBGRAPHS, _MODEL_PARSER_VERSION = 0, 1, 2, 3, 7
+_MODEL_NAME, _MODEL_DESCRIPTION, _MODEL_VERSION, _MODEL_SUBGRAPHS, _MODEL_LICENSE, _MODEL_PARSER_VERSION = (
+    0,
+    1,
+    2,
+    3,
+    5,
+    7,
+)
 _SUBGRAPH_INPUTS, _SUBGRAPH_OUTPUTS = 2, 3
 _TENSOR_NAME, _TENSOR_DESCRIPTION, _TENSOR_CONTENT, _TENSOR_PROCESS_UNITS, _TENSOR_STATS = 0, 1, 3, 4, 5
 _CONTENT_TYPE, _CONTENT = 0, 1
@@ -31,11 +39,24 @@ _PROCESS_TYPE, _PROCESS = 0, 1
 _NORMALIZATION_MEAN, _NORMALIZATION_STD = 0, 1
 _STATS_MAX, _STATS_MIN = 0, 1
 
+# Of where weights come from, in the order of a description; the file comes before them, the licence has its own field.
+_SOURCE_KEYS = ("kind", "sha256", "note")
+
 # Values of enumerations and of the types of unions.
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS, _RGB = 1, 2, 1, 1
 
 
-def with_metadata(data: bytes, *, description: str, float_input: bool) -> bytes:
+def describe_network(model: PlaceNet) -> str:
+    """What a network is and where its weights come from, in one line: the most important first."""
+    source = model.config.get("source", {})
+    parts = [f"{model.config['backbone']}, {model.aggregation.title}, {model.descriptor_dim}-D descriptor"]
+    if "file" in source:
+        parts.append(f"weights of {source['file']}")
+    parts += [f"SHA-256 {source[key]}" if key == "sha256" else source[key] for key in _SOURCE_KEYS if key in source]
+    return "; ".join(parts)
+
+
+def with_metadata(data: bytes, *, description: str, float_input: bool, licence: str = "") -> bytes:
     """A `.tflite` from one RGB image to one descriptor, with metadata, which replace those it had.
 
     The file stays as it is, byte for byte, behind a new root with the metadata: what it points to keeps its distance.
@@ -43,16 +64,22 @@ def with_metadata(data: bytes, *, description: str, float_input: bool) -> bytes:
 
     Args:
         data: the model.
-        description: what the network is, for people.
+        description: what the network is, for people; its end is cut off where all would be too long for MediaPipe.
         float_input: whether the image is float32, which MediaPipe takes only if told how to normalise it: not at all.
+        licence: that of the weights, never cut; empty where nobody has told it.
 
     Raises:
-        ValueError: a description too long, or a model whose constants lie behind the flatbuffer, as after quantization:
+        UserError: a licence too long, or a model whose constants lie behind the flatbuffer, as after quantization:
             they may not move.
     """
-    metadata = _describe(description, float_input)
-    if (excess := len(metadata) - _MOST_BYTES) > 0:
-        raise UserError(f"a description {excess} bytes too long for MediaPipe: {description[:40]}…")
+    metadata = _describe(description, float_input, licence)
+    while (excess := len(metadata) - _MOST_BYTES) > 0:
+        if not description:
+            raise UserError(f"a licence {excess} bytes too long for a .tflite that MediaPipe takes: {licence[:40]}…")
+        # A character has up to four bytes; the ellipsis that stands for what is cut has three.
+        description = description.removesuffix("…")[: -max(1, excess // 4)].rstrip()
+        description += "…" if description else ""
+        metadata = _describe(description, float_input, licence)
     model = schema.Model.GetRootAs(data)
     buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
     if any(buffer.Offset() > 1 for buffer in buffers):  # 0 and 1 say that there is no offset
@@ -94,7 +121,7 @@ _KEPT_FIELDS = (
 )
 
 
-def _describe(description: str, float_input: bool) -> bytes:
+def _describe(description: str, float_input: bool, licence: str) -> bytes:
     """The metadata, a flatbuffer of their own."""
     image: dict[int, Any] = {
         _TENSOR_NAME: "image",
@@ -110,13 +137,15 @@ def _describe(description: str, float_input: bool) -> bytes:
         _TENSOR_DESCRIPTION: "Of unit length; photos of the same place have a large dot product.",
         _TENSOR_CONTENT: {_CONTENT_TYPE: _FEATURE_PROPERTIES, _CONTENT: {}},
     }
-    model = {
+    model: dict[int, Any] = {
         _MODEL_NAME: "tfplaces",
         _MODEL_DESCRIPTION: description,
         _MODEL_VERSION: __version__,
         _MODEL_SUBGRAPHS: [{_SUBGRAPH_INPUTS: [image], _SUBGRAPH_OUTPUTS: [descriptor]}],
         _MODEL_PARSER_VERSION: _PARSER_VERSION,
     }
+    if licence:
+        model[_MODEL_LICENSE] = licence
     builder = flatbuffers.Builder()
     builder.Finish(_write(builder, model), IDENTIFIER)
     return bytes(builder.Output())

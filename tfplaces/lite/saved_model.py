@@ -1,10 +1,11 @@
 """Converts a SavedModel to a `.tflite` with metadata, in a process of its own.
 
-python -m tfplaces.lite.saved_model SAVED_MODEL RESULT DESCRIPTION INPUT [OUTPUT CALIBRATION]
+python -m tfplaces.lite.saved_model SAVED_MODEL RESULT DESCRIPTION LICENCE INPUT [OUTPUT CALIBRATION]
 
-INPUT is uint8 or float32. With OUTPUT, float32 or int8, and CALIBRATION, a .npy file of float32 batches
-`[n, batch, height, width, 3]`, it is computed in integers of 8 bits throughout; the SavedModel then takes float32.
-The process ends when its standard input does, which the process that started it holds open while it lives.
+DESCRIPTION and LICENCE go into the metadata; LICENCE may be empty. INPUT is uint8 or float32. With OUTPUT, float32 or
+int8, and CALIBRATION, a .npy file of float32 batches `[n, batch, height, width, 3]`, it is computed in integers of 8
+bits throughout; the SavedModel then takes float32. The process ends when its standard input does, which the process
+that started it holds open while it lives.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ import threading
 
 
 def main(
-    saved_model: str, result: str, description: str, input_type: str, output_type: str = "", calibration: str = ""
+    saved_model: str,
+    result: str,
+    description: str,
+    licence: str,
+    input_type: str,
+    output_type: str = "",
+    calibration: str = "",
 ) -> None:
     """Writes the `.tflite`: builtin operators only, the signature `serve`, the output a tensor named `descriptor`."""
     import numpy as np
@@ -36,7 +43,9 @@ def main(
     data = bytearray(converter.convert())
     name_output(data)
     with open(result, "wb") as file:
-        file.write(with_metadata(bytes(data), description=description, float_input=input_type == "float32"))
+        file.write(
+            with_metadata(bytes(data), description=description, float_input=input_type == "float32", licence=licence)
+        )
 
 
 def _end_with_parent() -> None:

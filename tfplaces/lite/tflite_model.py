@@ -152,6 +152,11 @@ class TFLiteModel:
         """The name of a tensor."""
         return self._graph.Tensors(index).Name().decode()
 
+    def shape(self, index: int) -> tuple[int, ...]:
+        """The shape of a tensor, with 1 for what its user may choose."""
+        tensor = self._graph.Tensors(index)
+        return tuple(tensor.ShapeAsNumpy().tolist()) if tensor.ShapeLength() else ()
+
     def type_name(self, index: int) -> str:
         """The type of a tensor, as in FLOAT32."""
         return _TYPES[self._graph.Tensors(index).Type()]

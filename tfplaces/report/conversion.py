@@ -22,8 +22,8 @@ def conversion_text(path: str, facts: Mapping[str, Any], layers: Sequence[Any]) 
 def _lines(path: str, facts: Mapping[str, Any], layers: Sequence[Any]) -> Iterator[str]:
     shapes = {end: "x".join(map(str, facts[end]["shape"])) for end in ("input", "output")}
     yield (
-        f"{path}: {facts['precision']}, {shapes['input']} {facts['input']['type']} to {shapes['output']} "
-        f"{facts['output']['type']}, {facts['bytes'] / 1e6:.2f} MB"
+        f"{path}: {facts['precision']} for {facts['target']}, {shapes['input']} {facts['input']['type']} to "
+        f"{shapes['output']} {facts['output']['type']}, {facts['bytes'] / 1e6:.2f} MB"
     )
     names = (f"{count} {name}" if count > 1 else name for name, count in facts["operators"].items())
     yield f"builtin operators: {', '.join(names)}"
