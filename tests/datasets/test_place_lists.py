@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfplaces.common.errors import UserError
+from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.datasets import (
     GroundTruth,
     ImageFiles,
@@ -16,6 +19,7 @@ from tfplaces.datasets import (
     PlaceList,
     grid_places,
     labelled_places,
+    load_dataset,
     nearby_places,
 )
 from tfplaces.datasets.located import Located, Rule, located_dataset
@@ -138,3 +142,20 @@ def test_images_without_a_heading_among_others_are_refused() -> None:
     for make in (grid_places, nearby_places):
         with pytest.raises(UserError, match=r"1 of 3 images have no heading.*b\.png"):
             make(dataset)
+
+
+def test_real_panoramas(tfplaces_data: Path) -> None:
+    """Cells counted from the names of the files; each of the four headings is a sector of its own."""
+    with pytest.warns(DataWarning):
+        dataset = load_dataset(f"utm:{tfplaces_data}/cambridge_train")
+    places = grid_places(dataset, cell=15, sector=90)
+    fields = [name.split("@") for name in dataset.database.names]
+    cells = collections.Counter((float(f[1]) // 15, float(f[2]) // 15, int(f[9])) for f in fields)
+    assert len(places) == sum(count > 1 for count in cells.values())
+    assert places.members.lengths.sum() == sum(count for count in cells.values() if count > 1)
+    around = nearby_places(dataset)
+    for place in range(0, len(around), 100):
+        members = around.members[place]
+        shown = np.array([[float(fields[k][1]), float(fields[k][2])] for k in members])
+        assert len({fields[k][9] for k in members}) == 1
+        assert np.linalg.norm(shown[:, None] - shown[None], axis=-1).max() <= 25

@@ -53,7 +53,7 @@ def labelled_places(dataset: PlaceDataset) -> PlaceList:
     return _made(dataset, photos.images, members, None)
 
 
-def grid_places(dataset: PlaceDataset, cell: float = 15, sector: float = 90, apart: float = 25) -> PlaceList:
+def grid_places(dataset: PlaceDataset, cell: float = 15, sector: float = 90, apart: float = 50) -> PlaceList:
     """Places of a data set with positions: the cells of a grid, divided into sectors of the heading.
 
     They are the classes of CosPlace (Berton et al., CVPR 2022): floor(east / cell), floor(north / cell), floor(heading
@@ -86,14 +86,15 @@ def grid_places(dataset: PlaceDataset, cell: float = 15, sector: float = 90, apa
     return _made(dataset, photos.images, members, photos.near(apart, sector))
 
 
-def nearby_places(dataset: PlaceDataset, radius: float = 20, angle: float = 45, apart: float = 50) -> PlaceList:
+def nearby_places(dataset: PlaceDataset, radius: float = 12.5, angle: float = 45, apart: float = 50) -> PlaceList:
     """Places of a data set with positions: around each image those that lie near it and look the same way.
 
     There are as many places as images, so that few images make many different batches; most overlap with some others.
 
     Args:
         dataset: with positions.
-        radius: images of a place lie at most so far from its middle one, metres.
+        radius: images of a place lie at most so far from its middle one, metres, and so at most twice as far from each
+            other. By default that is 25 m, within which the field's protocols call two images one place.
         angle: and their headings differ from its by less than so many degrees; without any heading all are of it.
         apart: places overlap if images of both lie at most so far apart, metres, and their headings differ by less than
             the angle.
