@@ -156,6 +156,17 @@ def test_version_7_3_that_leads_elsewhere(tmp_path: Path) -> None:
         read_struct(path, "dbStruct")
 
 
+@pytest.mark.parametrize("kind", ["cell", "char", "double", "single"])
+def test_a_group_of_version_7_3_that_says_it_is_an_array(kind: str, tmp_path: Path) -> None:
+    import h5py
+
+    path = write_mat73(tmp_path / "a.mat", FIELDS)
+    with h5py.File(path, "r+") as file:
+        file["dbStruct"].create_group("group").attrs["MATLAB_class"] = np.bytes_(kind)
+    with pytest.raises(UserError, match="group: an array of MATLAB's class something else"):
+        read_struct(path, "dbStruct")
+
+
 @pytest.mark.parametrize("name", ["pitts30k_train", "pitts30k_val", "pitts30k_test"])
 def test_real_files_as_scipy_reads_them(name: str, tfplaces_data: Path) -> None:
     path = tfplaces_data / "importers" / f"{name}.mat"

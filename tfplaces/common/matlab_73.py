@@ -74,9 +74,10 @@ class Matlab73Value:
         budget.take(depth)
         self._h5py, self._file, self._found, self._budget, self._depth = h5py, file, found, budget, depth
         self.shape: tuple[int, ...] = (1, 1)
-        self.class_name = "something else"
+        self.class_name, self._empty = "something else", False
         if isinstance(found, h5py.Group):
-            self.class_name = self._attribute("MATLAB_class") or "struct"
+            kind = self._attribute("MATLAB_class") or "struct"
+            self.class_name = kind if kind not in ("cell", "char", *NUMERIC) else "something else"
         elif isinstance(found, h5py.Dataset):
             self.class_name = self._attribute("MATLAB_class")
             self._empty = bool(found.dtype == np.uint64 and found.size <= 32 and found.attrs.get("MATLAB_empty", 0))

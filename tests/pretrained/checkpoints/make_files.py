@@ -49,6 +49,7 @@ def training_state() -> dict[str, object]:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     network(torch.ones(2, 1, 1, 1)).sum().backward()
     optimizer.step()
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [5, 10])
     network[0].weight.data = ramp(2, 1, 1, 1)
     network[0].bias.data = ramp(2)
     return {
@@ -58,6 +59,9 @@ def training_state() -> dict[str, object]:
         "best_score": np.float64(0.5),
         "optimizer": optimizer.state_dict(),
         "parallel": True,
+        "schedule": schedule.state_dict(),  # with a collections.Counter
+        "device": torch.device("cuda:0"),
+        "dtype": torch.float16,
         "args": argparse.Namespace(arch="vgg16", lr=0.1),
     }
 
@@ -93,6 +97,8 @@ def main(folder: Path) -> None:
         "hyper_parameters": hyper,
     }
     torch.save(lightning, folder / "lightning.ckpt")
+    torch.serialization.set_crc32_options(False)
+    torch.save({"w": ramp(2, 3)}, folder / "no_checksums.pth")
     tensors = {name: tensor.contiguous().clone() for name, tensor in of_every_type().items() if name != "parameter"}
     save_file(tensors, folder / "dtypes.safetensors", metadata={"format": "pt"})
 

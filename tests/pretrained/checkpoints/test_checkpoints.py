@@ -178,6 +178,7 @@ STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x
         (Raw(b"ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x00))tR"), "a tensor without a storage"),
         (Raw(b"ctorch._utils\n_rebuild_parameter\n(K\x01K\x00)tR"), "a parameter that is no tensor"),
         (Raw(b"ctorch._utils\n_rebuild_tensor_v2\n)R"), "damaged"),
+        (Raw(b"ctorch._utils\n_rebuild_tensor_v2\n(NNNNNN}X\x03\x00\x00\x00neg\x88stR"), "kept negated or conjugated"),
         (Raw(b"K\x07Q"), "a reference to something else than a storage"),
         (Raw(b"(X\x06\x00\x00\x00modulecmine\nNet\nX\x01\x00\x00\x00aX\x01\x00\x00\x00btQ"), "a whole network"),
     ],

@@ -78,8 +78,16 @@ def test_a_training_checkpoint(name: str) -> None:
             "best_score 0.5",
             "optimizer (dict of 2)",
             "parallel True",
+            "schedule (dict of 8)",
+            "device (torch.device)",
+            "dtype (torch.float16)",
             "args (argparse.Namespace)",
         ]
+
+
+def test_a_file_without_checksums() -> None:
+    with open_checkpoint(FILES / "no_checksums.pth") as checkpoint:
+        np.testing.assert_array_equal(checkpoint.tensors["w"].read(), ramp(2, 3))
 
 
 def test_a_checkpoint_of_lightning() -> None:

@@ -27,6 +27,7 @@ from tfplaces.pretrained.checkpoints.torch_zip import is_torch_zip, read_torch_z
 
 # VGG16 with NetVLAD and its whitening has 0.6 GB, and three times as much with the state of an optimiser.
 MAX_FILE_BYTES = 2**33
+_LEAST_INFLATED, _MOST_INFLATED = 2**26, 100
 _KNOWN = "PyTorch's files (.pth, .ckpt, .pth.tar), .safetensors and .npz files, and NetVLAD's .mat files"
 
 
@@ -79,7 +80,9 @@ def _opened(file: BinaryIO, path: str | os.PathLike, shown: str, held: contextli
         return Checkpoint(shown, "safetensors", entries(without_prefixes(tensors, shown), file, shown), left_out)
     if is_mat(start):
         with _naming(shown):
-            network = read_matconvnet(held.enter_context(open_variables(file, MAX_BYTES)))
+            # Weights hardly compress: a small file that inflates to gigabytes is none.
+            most = min(MAX_BYTES, _LEAST_INFLATED + _MOST_INFLATED * file.seek(0, os.SEEK_END))
+            network = read_matconvnet(held.enter_context(open_variables(file, most)))
         tensors_of_mat = {
             name: TensorEntry(entry.shape, entry.dtype, functools.partial(_read_naming, entry, shown))
             for name, entry in network.tensors.items()

@@ -84,12 +84,12 @@ class _TorchNames(NumpyNames):
         self.known |= {
             ("collections", "OrderedDict"): lambda pairs=(): OrderedDictionary(dictionary_of(pairs)),
             ("torch._utils", "_rebuild_tensor"): tensor_over,
-            ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, size, stride, *_: tensor_over(
-                storage, offset, size, stride
-            ),
+            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
             ("torch._utils", "_rebuild_parameter"): _parameter,
             ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
             ("torch", "Size"): _size,
+            ("torch", "device"): lambda *_: Placeholder("torch.device"),
+            ("collections", "Counter"): _counter,  # the steps of a schedule of learning rates
             ("argparse", "Namespace"): lambda *_: Placeholder("argparse.Namespace"),
             **{(module, "set"): members_of_set for module in ("builtins", "__builtin__")},
             **{(module, "bytearray"): _bytearray for module in ("builtins", "__builtin__")},
@@ -103,6 +103,8 @@ class _TorchNames(NumpyNames):
             for ending in ("Storage", "Tensor"):  # a tar file names a class of tensors
                 if member.endswith(ending) and member.removesuffix(ending) in ELEMENT_TYPES:
                     return ELEMENT_TYPES[member.removesuffix(ending)]
+        if module == "torch" and any(member == kind.name for kind in ELEMENT_TYPES.values()):
+            return Name(f"torch.{member}", _only_named)
         if name in _REFUSED:
             raise Malformed(f"it holds {_REFUSED[name]}")
         if (module, member) in self.known:
@@ -174,6 +176,20 @@ def _members(value: Any) -> Iterator[Any]:
             yield from value.parts
 
 
+def _tensor(
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    strides: Any,
+    _requires_grad: Any = None,
+    _hooks: Any = None,
+    bits: Any = None,
+) -> StoredTensor:
+    if bits is not None and bits != {}:  # such as {"neg": True}: its values are those of the storage, negated
+        raise Malformed("it holds a tensor that is kept negated or conjugated; in torch, save its .clone()")
+    return tensor_over(storage, offset, shape, strides)
+
+
 def _parameter(tensor: Any, *_: Any) -> StoredTensor:
     if not isinstance(tensor, StoredTensor):
         raise Malformed("damaged: a parameter that is no tensor")
@@ -191,6 +207,12 @@ def _size(sides: Any = ()) -> tuple[Any, ...]:
     if not isinstance(sides, (tuple, list)):
         raise Malformed("damaged: a size")
     return tuple(sides)
+
+
+def _counter(counts: Any = ()) -> dict[Any, Any]:
+    if isinstance(counts, dict):
+        return dict(counts)
+    return dictionary_of(counts)
 
 
 def _bytearray(*arguments: Any) -> bytes:
