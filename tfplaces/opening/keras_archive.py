@@ -21,6 +21,7 @@ import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.keras_private import variables_of_config
+from tfplaces.common.zip_archive import open_zip
 
 # Models of a thousand layers have configs of 1 MB.
 _MAX_CONFIG_BYTES = 16 * 2**20
@@ -50,7 +51,8 @@ def check_archive(path: str | os.PathLike) -> None:
     """
     name = os.fspath(path)
     try:
-        with zipfile.ZipFile(name) as archive:
+        with open(name, "rb") as file:
+            archive, _ = open_zip(file, name, "a readable Keras model")
             config = _checked_config(archive, name)
             held = _weights_bytes(archive, name)
     except UserError:
