@@ -17,6 +17,7 @@ from tfplaces.compression import Compressed, Recipe, compress
 from tfplaces.datasets import PlaceDataset
 from tfplaces.describers import LiteRTDescriber
 from tfplaces.describers.keras import KerasDescriber
+from tfplaces.describers.litert import operators
 from tfplaces.lite import convert
 from tfplaces.lite.integer_operators import check_integer_operators
 from tfplaces.lite.kernel_locations import locate_kernels
@@ -108,7 +109,7 @@ def test_every_precision(converted: Callable, images: np.ndarray, name: str, pre
     assert cosines(*((d - d.mean(0)).reshape(1, -1) for d in (ours, theirs)))[0] > 0.95
 
 
-@pytest.mark.parametrize("name, cut", zip(NETWORKS, [*CUTS, *CUTS], strict=True))
+@pytest.mark.parametrize("name, cut", [*zip(NETWORKS, [*CUTS, *CUTS], strict=True)])
 def test_integers_in_the_backbone_and_8_bit_weights_in_linear_layers(
     converted: Callable, images: np.ndarray, name: str, cut: str
 ) -> None:
@@ -214,3 +215,25 @@ def test_int4_needs_a_linear_layer(town: PlaceDataset, tmp_path: Path, name: str
     with pytest.raises(UserError, match=r"^mixed_int4 is [^\n]* this network has none, [^\n]*: choose mixed_int8$"):
         convert(network(name), tmp_path / "a.tflite", "mixed_int4", calibration=town.database)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["gem", "mixvpr"])
+def test_full_int8_refuses_what_loses_too_much(town: PlaceDataset, tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        UserError, match=r"^full_int8: (GeM|MixVPR 8x2) loses too much [^\n]*; take mixed_int8, [^\n]*$"
+    ):
+        convert(network(name), tmp_path / "a.tflite", "full_int8", calibration=town.database)
+    assert not any(tmp_path.iterdir())
+
+
+def test_full_int8_of_convap(town: PlaceDataset, images: np.ndarray, tmp_path: Path) -> None:
+    """Every operator in integers, kernels exact, and a norm of another form computed by the operator that there is."""
+    model = network("convap, whitened", norm="torch")
+    shared = compress(model, Recipe(bits=5)).shared
+    errors = convert(model, tmp_path / "a.tflite", "full_int8", shared=shared, calibration=town.database)
+    assert set(errors) == set(shared) and set(errors.values()) == {0.0}
+    assert "L2_NORMALIZATION" in operators(tmp_path / "a.tflite")
+    ours = LiteRTDescriber(tmp_path / "a.tflite").describe(images)
+    theirs = KerasDescriber(model).describe(images)
+    assert cosines(ours, theirs).min() > 0.95
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=0.02)

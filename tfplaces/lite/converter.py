@@ -58,7 +58,8 @@ def convert(
       with 4-bit weights in blocks of 32 inputs that share a scale; where a layer has no multiple of 32, the inputs of
       each of its outputs share one.
     - `full_int8`: 8-bit integers throughout, for accelerators that take nothing else; see `integer_head`. NetVLAD's
-      centroids, which are computed with, share one scale, and the descriptor is only nearly of unit length.
+      centroids, which are computed with, share one scale, and the descriptor is only nearly of unit length. GeM and
+      MixVPR lose too much by it and are refused.
 
     Args:
         model: the network. One that computes in float16 is converted as it is in float32.
