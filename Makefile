@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-slow test-mediapipe test-all lint format clean
+.PHONY: quickstart test test-slow test-mediapipe test-web test-all lint format clean
 
 # The main job: train, compress, convert and evaluate on a generated town; then open quickstart/report.html.
 quickstart: .venv/installed
@@ -20,8 +20,12 @@ test-slow: .venv/installed
 test-mediapipe: .venv/installed .venv-mediapipe/installed
 	TFPLACES_MEDIAPIPE=.venv-mediapipe/bin/python $(BIN)/python -m pytest tests/lite/test_mediapipe.py
 
+# What browsers' GPUs take: needs npm and a Chromium (CHROMIUM=PATH), and downloads two packages of 80 MB in all.
+test-web: .venv/installed .web/installed
+	TFPLACES_WEB_MODULES=.web/node_modules $(BIN)/python -m pytest tests/lite/test_browsers.py
+
 # Every test there is; before a release.
-test-all: test test-slow test-mediapipe
+test-all: test test-slow test-mediapipe test-web
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -44,5 +48,9 @@ format: .venv/installed
 	.venv-mediapipe/bin/python -m pip install --quiet "mediapipe<2"
 	touch $@
 
+.web/installed:
+	npm install --silent --no-save --prefix .web @litertjs/core@2.5.3 @mediapipe/tasks-vision@1.1.0
+	touch $@
+
 clean:
-	rm -rf .venv .venv-mediapipe build dist *.egg-info
+	rm -rf .venv .venv-mediapipe .web build dist *.egg-info

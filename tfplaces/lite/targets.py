@@ -22,7 +22,7 @@ from tfplaces.models import PlaceNet
 
 # All that MediaPipe's delegate and LiteRT.js on WebGPU were both seen to compute right.
 _GPU_OPERATORS = {
-    "ABS", "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DIV",
+    "ABS", "ADD", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DIV",
     "FULLY_CONNECTED", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MUL", "PACK", "PAD", "POW", "REDUCE_MAX", "RESHAPE", "RSQRT",
     "SOFTMAX", "STRIDED_SLICE", "SUM",
 }  # fmt: skip
