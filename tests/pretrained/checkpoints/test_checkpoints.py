@@ -285,6 +285,12 @@ def test_archives_that_torch_does_not_write(tmp_path: Path) -> None:
     refused(write_torch_zip(tmp_path / "a", {"w": RAMP}, **{"constants.pkl": b""}), "a TorchScript archive")
 
 
+def test_members_of_an_archive_that_nothing_refers_to(tmp_path: Path) -> None:
+    path = write_torch_zip(tmp_path / "a", {"w": RAMP}, **{"extra/notes.txt": b"", "data/7": b"1234"})
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.left_out == ["2 further members of the archive (archive/extra/notes.txt, archive/data/7)"]
+
+
 def test_archives_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with zipfile.ZipFile(path, "w") as archive:

@@ -59,8 +59,9 @@ def _opened(file: BinaryIO, path: str | os.PathLike, shown: str, held: contextli
         archive, members = open_zip(file, shown, "a zip archive that is whole")
         held.callback(archive.close)
         if is_torch_zip(members):
-            tensors, left_out = find_state_dict(read_torch_zip(file, members, shown), shown)
-            return Checkpoint(shown, "PyTorch zip", entries(tensors, file, shown), left_out)
+            value, others = read_torch_zip(file, members, shown)
+            tensors, left_out = find_state_dict(value, shown)
+            return Checkpoint(shown, "PyTorch zip", entries(tensors, file, shown), left_out + others)
         if members and all(name.endswith(".npy") for name in members):
             npz = held.enter_context(NpzFile(path))
             found, left_out = npz_entries(npz)

@@ -14,6 +14,7 @@ from tfplaces.common.text import printable_name
 from tfplaces.pretrained.checkpoints.stored_tensor import Storage, storage_parts
 from tfplaces.pretrained.checkpoints.torch_pickle import MAX_PICKLE_BYTES, read_torch_pickle
 
+_NOTES = ("data.pkl", "byteorder", "version", ".format_version", ".storage_alignment", ".data/serialization_id")
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
@@ -22,13 +23,16 @@ def is_torch_zip(members: dict[str, zipfile.ZipInfo]) -> bool:
     return any(name.count("/") == 1 and name.endswith("/data.pkl") for name in members)
 
 
-def read_torch_zip(file: BinaryIO, members: dict[str, zipfile.ZipInfo], source: str) -> Any:
+def read_torch_zip(file: BinaryIO, members: dict[str, zipfile.ZipInfo], source: str) -> tuple[Any, list[str]]:
     """Reads what was saved; its storages stay in the file.
 
     Args:
         file: the open archive.
         members: by name, as `open_zip` gives them.
         source: the file's name, for messages.
+
+    Returns:
+        What was saved, and what else is in the archive, in words.
 
     Raises:
         UserError: it is damaged, or holds what is not read.
@@ -42,7 +46,8 @@ def read_torch_zip(file: BinaryIO, members: dict[str, zipfile.ZipInfo], source: 
             "its state_dict() with torch.save"
         )
     archive = _Archive(file, members, folders[0], source)
-    return read_torch_pickle(io.BytesIO(archive.content("data.pkl", MAX_PICKLE_BYTES)), source, archive.storage)
+    value = read_torch_pickle(io.BytesIO(archive.content("data.pkl", MAX_PICKLE_BYTES)), source, archive.storage)
+    return value, archive.left_out()
 
 
 class _Archive:
@@ -82,6 +87,13 @@ class _Archive:
         if self._storages[key].kind != kind or self._storages[key].count != count:
             raise Malformed("damaged: a storage of two sizes or types")
         return self._storages[key]
+
+    def left_out(self) -> list[str]:
+        """The members that were not used, in words; each is neither a storage of the pickle nor a note of PyTorch's."""
+        used = {self._folder + name for name in (*_NOTES, *(f"data/{key}" for key in self._storages))}
+        others = [printable_name(name[:60]) for name in self._members if name not in used and name[-1:] != "/"]
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        return [f"{len(others)} further members of the archive ({shown})"] if others else []
 
     def _placed(self, name: str) -> tuple[int, zipfile.ZipInfo]:
         """Where in the file the bytes of a member begin, and what the table of contents says of it."""
