@@ -57,7 +57,9 @@ def alike(positions: np.ndarray, headings: np.ndarray, i: int, j: int, radius: f
     return bool(np.hypot(*(positions[i] - positions[j])) <= radius and not min(turn, 360 - turn) >= angle)
 
 
-def check_overlaps(places: PlaceList, positions: np.ndarray, headings: np.ndarray, apart: float, angle: float) -> None:
+def check_overlaps(
+    places: PlaceList, positions: np.ndarray, headings: np.ndarray, apart: float, angle: float, spot: float
+) -> None:
     for one, ours in enumerate(places.members):
         expected = [
             other
@@ -65,6 +67,12 @@ def check_overlaps(places: PlaceList, positions: np.ndarray, headings: np.ndarra
             if any(alike(positions, headings, i, j, apart, angle) for i in ours for j in theirs)
         ]
         assert places.overlapping[one].tolist() == expected
+        at_spot = [
+            other
+            for other, theirs in enumerate(places.members)
+            if any(alike(positions, headings, i, j, spot, 360) for i in ours for j in theirs)
+        ]
+        assert places.beside[one].tolist() == sorted(set(at_spot) - set(expected))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(20, 50), st.booleans(), st.sampled_from([0, 15]))
@@ -83,7 +91,7 @@ def test_cells_and_sectors(seed: int, count: int, with_headings: bool, queries: 
     places = grid_places(dataset, cell=20, sector=60, apart=15)
     assert len(places.images) == len(positions)
     assert sorted(members.tolist() for members in places.members) == expected
-    check_overlaps(places, positions, headings, 15, 60)
+    check_overlaps(places, positions, headings, 15, 60, spot=20)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(20, 40), st.booleans(), st.sampled_from([0, 15]))
@@ -100,7 +108,7 @@ def test_around_each_image(seed: int, count: int, with_headings: bool, queries: 
         return
     places = nearby_places(dataset, radius=20, angle=45, apart=30)
     assert [members.tolist() for members in places.members] == expected
-    check_overlaps(places, positions, headings, 30, 45)
+    check_overlaps(places, positions, headings, 30, 45, spot=20)
 
 
 def labelled(queries: list[int], database: list[int]) -> PlaceDataset:
@@ -114,6 +122,7 @@ def test_labels() -> None:
     assert places.images.names == ["d0.png", "d3.png", "d9.png", "d0.png", "q3.png", "q0.png", "q5.png", "q3.png"]
     assert [members.tolist() for members in places.members] == [[0, 3, 5], [1, 4, 7]]
     assert [near.tolist() for near in places.overlapping] == [[0], [1]]
+    assert [near.tolist() for near in places.beside] == [[], []]
     assert len(places) == 2
 
 

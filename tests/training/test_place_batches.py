@@ -51,7 +51,11 @@ def places_of(sizes: list[int], links: Sequence[tuple[int, int]] = ()) -> PlaceL
         near[one].add(other)
         near[other].add(one)
     return PlaceList(
-        "x", Numbered(ends[-1]), IndexLists.of([list(m) for m in members]), IndexLists.of([sorted(n) for n in near])
+        "x",
+        Numbered(ends[-1]),
+        IndexLists.of([list(m) for m in members]),
+        IndexLists.of([sorted(n) for n in near]),
+        IndexLists.of([[]] * len(sizes)),
     )
 
 
@@ -100,6 +104,20 @@ def test_a_street_whose_places_all_overlap_the_next_still_makes_full_batches() -
     assert {len(places) for places in drawn} == {4}
     counts = np.bincount(np.concatenate(drawn), minlength=12)
     assert counts.min() >= 20 * 0.6 and counts.max() <= 20 * 1.5
+
+
+def test_places_beside_each_other_come_together() -> None:
+    """Five spots of four places each; the first and the last place of a spot overlap, so three of four can come."""
+    links = [(4 * spot, 4 * spot + 3) for spot in range(5)]
+    beside = [[4 * (p // 4) + k for k in range(4) if k != p % 4 and {k, p % 4} != {0, 3}] for p in range(20)]
+    places = dataclasses.replace(places_of([4] * 20, links), beside=IndexLists.of(beside))
+    for batch in epoch(PlaceBatches(places, SIZE, places_in_batch=6), 0):
+        spots = np.bincount(batch[:, 0] // 16, minlength=5)
+        assert sorted(spots) == [0, 0, 0, 3, 3]
+    # Those of too few images do not come, and where there is no room the rest is left out.
+    few = dataclasses.replace(places_of([4, 4, 3, 4] * 5), beside=IndexLists.of(beside))
+    drawn = [np.unique(b) for b in epoch(PlaceBatches(few, SIZE, places_in_batch=2), 0)]
+    assert not any(image % 15 in (8, 9, 10) for images in drawn for image in images)
 
 
 def test_small_places_are_left_out_or_drawn_from_with_repetition() -> None:

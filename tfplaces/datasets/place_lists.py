@@ -25,12 +25,15 @@ class PlaceList:
         members: the images of each place, `[places]`. An image may be in several places.
         overlapping: for each place the places that may show what it shows, itself among them, `[places]`: in a batch
             they would be taken for different places.
+        beside: for each place those at the same spot that do not overlap with it, as their images look another way,
+            `[places]`. They are what a network easily confuses it with.
     """
 
     spec: str
     images: Images
     members: IndexLists
     overlapping: IndexLists
+    beside: IndexLists
 
     def __len__(self) -> int:
         return len(self.members)
@@ -50,7 +53,7 @@ def labelled_places(dataset: PlaceDataset) -> PlaceList:
     of_queries = [labels[positives[0]] if len(positives) else -1 for positives in dataset.positives]
     known = np.concatenate([labels, np.array(of_queries, np.int64)[photos.others]])
     members = IndexLists.by_label(np.unique(labels), known)
-    return _made(dataset, photos.images, members, None)
+    return _made(dataset, photos.images, members)
 
 
 def grid_places(dataset: PlaceDataset, cell: float = 15, sector: float = 90, apart: float = 50) -> PlaceList:
@@ -83,7 +86,7 @@ def grid_places(dataset: PlaceDataset, cell: float = 15, sector: float = 90, apa
         cells = np.column_stack([cells, np.floor(photos.headings % 360 / sector)])
     classes = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
     members = IndexLists.by_label(np.unique(classes), classes)
-    return _made(dataset, photos.images, members, photos.near(apart, sector))
+    return _made(dataset, photos.images, members, photos.near(apart, sector), photos.near(cell))
 
 
 def nearby_places(dataset: PlaceDataset, radius: float = 12.5, angle: float = 45, apart: float = 50) -> PlaceList:
@@ -108,7 +111,8 @@ def nearby_places(dataset: PlaceDataset, radius: float = 12.5, angle: float = 45
     _check(dataset.spec, "radius", radius, 1e6)
     _check(dataset.spec, "angle", angle, 360)
     _check(dataset.spec, "apart", apart, 1e6)
-    return _made(dataset, photos.images, photos.near(radius, angle), photos.near(apart, angle))
+    members = photos.near(radius, angle)
+    return _made(dataset, photos.images, members, photos.near(apart, angle), photos.near(radius))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,12 +166,12 @@ class _Photos:
                     f"first: {printable_name(self.images.names[blind[0]])}; leave them out"
                 )
 
-    def near(self, radius: float, angle: float) -> IndexLists:
-        """For each image those at most so far from it whose headings, if known, differ by less than the angle."""
+    def near(self, radius: float, angle: float | None = None) -> IndexLists:
+        """For each image those at most so far from it whose headings differ by less than the angle, if they matter."""
         assert self.positions is not None
         near = IndexLists.within(self.positions, self.positions, radius)
         headings = self.headings
-        if headings is None:
+        if headings is None or angle is None:
             return near
 
         def looks_alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -177,20 +181,42 @@ class _Photos:
         return near.keep(looks_alike)
 
 
-def _made(dataset: PlaceDataset, images: Images, members: IndexLists, near: IndexLists | None) -> PlaceList:
-    """The places of two images or more, and which of them overlap: those that have images near each other."""
+def _made(
+    dataset: PlaceDataset,
+    images: Images,
+    members: IndexLists,
+    near: IndexLists | None = None,
+    at_spot: IndexLists | None = None,
+) -> PlaceList:
+    """The places of two images or more.
+
+    Args:
+        dataset: where they are from.
+        images: its images.
+        members: images of each place.
+        near: images that make places overlap that have them; None where no places do.
+        at_spot: images that make places lie beside each other, unless they overlap; with `near`.
+    """
     members = members.take(np.flatnonzero(members.lengths > 1))
     if len(members) < 2:
-        raise UserError(
-            f"{dataset.spec}: {len(members)} places of two images or more; at least two are needed to train"
-        )
+        raise UserError(f"{dataset.spec}: {len(members)} places of two images or more, but training takes at least two")
     overlapping = IndexLists.of([[place] for place in range(len(members))])
-    if near is not None:
+    beside = IndexLists.of([[]] * len(members))
+    if near is not None and at_spot is not None:
         of_places = _matrix(members, len(images))
-        linked = (of_places @ _matrix(near, len(images)) @ of_places.T).tocsr()
-        linked.sort_indices()
-        overlapping = IndexLists(linked.indices, linked.indptr)
-    return PlaceList(dataset.spec, images, members, overlapping)
+        linked, at_one_spot = (of_places @ _matrix(lists, len(images)) @ of_places.T for lists in (near, at_spot))
+        # As numbers: subtracting is not defined for truth values.
+        others = at_one_spot.astype(np.int8) - at_one_spot.multiply(linked).astype(np.int8)
+        others.eliminate_zeros()
+        overlapping, beside = _lists(linked), _lists(others)
+    return PlaceList(dataset.spec, images, members, overlapping, beside)
+
+
+def _lists(matrix: Any) -> IndexLists:
+    """Where the rows of a sparse matrix are not zero."""
+    matrix = matrix.tocsr()
+    matrix.sort_indices()
+    return IndexLists(matrix.indices, matrix.indptr)
 
 
 def _matrix(lists: IndexLists, columns: int) -> Any:

@@ -19,8 +19,9 @@ class PlaceBatches(ImageBatches):
     """Batches of places drawn at random, with several images of each.
 
     An epoch draws each place about once. Places that overlap never come into one batch, as they would be taken for
-    different places, so a batch may have fewer places than asked for. What comes in an epoch depends on nothing but the
-    places, the seed and the number of the epoch.
+    different places, so a batch may have fewer places than asked for. Those that lie beside one come into its batch, as
+    long as there is room: a batch of places from all over has few that are hard to tell apart. What comes in an epoch
+    depends on nothing but the places, the seed and the number of the epoch.
 
     Targets are the number of the place within its batch, int64 `[places · images]`.
 
@@ -75,7 +76,7 @@ class PlaceBatches(ImageBatches):
         batches: list[np.ndarray] = []
         while len(batches) < len(self):
             # Once only such places wait that overlap with the batch, it is filled up with others drawn anew.
-            taken = self._taken(itertools.chain(waiting, rng.permutation(self._usable)))
+            taken = self._taken(itertools.chain(waiting, rng.permutation(self._usable)), rng)
             waiting = waiting[~np.isin(waiting, taken)]
             if not len(waiting):
                 waiting = rng.permutation(self._usable)
@@ -83,16 +84,20 @@ class PlaceBatches(ImageBatches):
                 batches.append(np.stack([self._drawn(place, rng) for place in taken]))
         yield batches
 
-    def _taken(self, candidates: Iterable[int]) -> list[int]:
-        """The first places, as many as make a batch, of which none overlap."""
+    def _taken(self, candidates: Iterable[int], rng: np.random.Generator) -> list[int]:
+        """The first places, each with those beside it, as many as make a batch, of which none overlap."""
         taken: list[int] = []
-        beside = np.zeros(len(self._places), bool)
-        for place in candidates:
-            if not beside[place]:
-                taken.append(place)
-                beside[self._places.overlapping[place]] = True
+        barred = np.ones(len(self._places), bool)
+        barred[self._usable] = False
+        for candidate in candidates:
+            if barred[candidate]:
+                continue
+            for place in (candidate, *rng.permutation(self._places.beside[candidate].tolist())):
+                if not barred[place]:
+                    taken.append(place)
+                    barred[self._places.overlapping[place]] = True
                 if len(taken) == self._places_in_batch:
-                    break
+                    return taken
         return taken
 
     def targets(self, batch: np.ndarray, images: np.ndarray) -> np.ndarray:
