@@ -27,7 +27,13 @@ _GPU_OPERATORS = {
     "SOFTMAX", "STRIDED_SLICE", "SUM",
 }  # fmt: skip
 # What LiteRT.js leaves to the CPU where the rest is on the GPU, which few browsers can do.
-_NOT_ON_WEBGPU = {"L2_NORMALIZATION", "LOCAL_RESPONSE_NORMALIZATION"}
+_NOT_ON_WEBGPU = {"L2_NORMALIZATION", "LOCAL_RESPONSE_NORMALIZATION", "LOG_SOFTMAX"}
+# Precisions that LiteRT.js does not compute well, and why.
+_NOT_FOR_WEB = {
+    "float16": "without a GPU, LiteRT.js computes float16 five times slower than float32: take float32 or mixed_int8",
+    "mixed_int4": "LiteRT.js crashes on WebGPU over weights of 4 bits: take mixed_int8",
+    "full_int8": "WebGPU does not take full_int8's normalisations: take mixed_int8",
+}
 
 
 def float_input_of(target: str, float_input: bool | None) -> bool:
@@ -81,8 +87,8 @@ def _check_gpu(model: PlaceNet, precision: str, float_input: bool | None) -> Non
 
 
 def _check_web(model: PlaceNet, precision: str) -> None:
-    if precision == "full_int8":
-        raise UserError("target=web: WebGPU does not take full_int8's L2 normalisation: take mixed_int8")
+    if precision in _NOT_FOR_WEB:
+        raise UserError(f"target=web: {_NOT_FOR_WEB[precision]}")
     for layer in flat_layers(model):
         if isinstance(layer, LocalResponseNormalization):
             raise UserError(
