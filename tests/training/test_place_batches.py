@@ -111,13 +111,16 @@ def test_places_beside_each_other_come_together() -> None:
     links = [(4 * spot, 4 * spot + 3) for spot in range(5)]
     beside = [[4 * (p // 4) + k for k in range(4) if k != p % 4 and {k, p % 4} != {0, 3}] for p in range(20)]
     places = dataclasses.replace(places_of([4] * 20, links), beside=IndexLists.of(beside))
-    for batch in epoch(PlaceBatches(places, SIZE, places_in_batch=6), 0):
+    for batch in epoch(PlaceBatches(places, SIZE, places_in_batch=6, beside=True), 0):
         spots = np.bincount(batch[:, 0] // 16, minlength=5)
         assert sorted(spots) == [0, 0, 0, 3, 3]
+    # Unless that is asked for, they are drawn from all over.
+    drawn = epoch(PlaceBatches(places, SIZE, places_in_batch=6), 0)
+    assert any(np.count_nonzero(np.bincount(batch[:, 0] // 16)) > 2 for batch in drawn)
     # Those of too few images do not come, and where there is no room the rest is left out.
     few = dataclasses.replace(places_of([4, 4, 3, 4] * 5), beside=IndexLists.of(beside))
-    drawn = [np.unique(b) for b in epoch(PlaceBatches(few, SIZE, places_in_batch=2), 0)]
-    assert not any(image % 15 in (8, 9, 10) for images in drawn for image in images)
+    few_drawn = [np.unique(b) for b in epoch(PlaceBatches(few, SIZE, places_in_batch=2, beside=True), 0)]
+    assert not any(image % 15 in (8, 9, 10) for images in few_drawn for image in images)
 
 
 def test_small_places_are_left_out_or_drawn_from_with_repetition() -> None:

@@ -19,9 +19,8 @@ class PlaceBatches(ImageBatches):
     """Batches of places drawn at random, with several images of each.
 
     An epoch draws each place about once. Places that overlap never come into one batch, as they would be taken for
-    different places, so a batch may have fewer places than asked for. Those that lie beside one come into its batch, as
-    long as there is room: a batch of places from all over has few that are hard to tell apart. What comes in an epoch
-    depends on nothing but the places, the seed and the number of the epoch.
+    different places, so a batch may have fewer places than asked for. What comes in an epoch depends on nothing but the
+    places, the seed and the number of the epoch.
 
     Targets are the number of the place within its batch, int64 `[places · images]`.
 
@@ -32,6 +31,9 @@ class PlaceBatches(ImageBatches):
         images_of_place: images of each, at least 2, drawn without repetition from a place that has as many.
         min_images: places with fewer are left out; those with fewer than `images_of_place` are drawn from with
             repetition. By default none are.
+        beside: whether the places that lie beside one come into its batch, as long as there is room. They are hard to
+            tell from it, and training on them pushes the headings of a spot apart: that suits a truth of the same
+            heading, and may cost average precision where any heading within the radius is right.
         augmentation: changes the images of a batch, with a generator that depends on the seed, the epoch and the step.
         seed: gives all that is drawn.
 
@@ -47,6 +49,7 @@ class PlaceBatches(ImageBatches):
         places_in_batch: int = 30,
         images_of_place: int = 4,
         min_images: int | None = None,
+        beside: bool = False,
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ):
@@ -58,6 +61,7 @@ class PlaceBatches(ImageBatches):
         fewest = images_of_place if min_images is None else min_images
         self._places, self._seed, self._augmentation = places, seed, augmentation
         self._places_in_batch, self._images_of_place = places_in_batch, images_of_place
+        self._beside = beside
         self._usable = np.flatnonzero(places.members.lengths >= max(fewest, 2))
         if len(self._usable) < 2:
             raise UserError(
@@ -85,14 +89,15 @@ class PlaceBatches(ImageBatches):
         yield batches
 
     def _taken(self, candidates: Iterable[int], rng: np.random.Generator) -> list[int]:
-        """The first places, each with those beside it, as many as make a batch, of which none overlap."""
+        """The first places, with those beside them if wanted, as many as make a batch, of which none overlap."""
         taken: list[int] = []
         barred = np.ones(len(self._places), bool)
         barred[self._usable] = False
         for candidate in candidates:
             if barred[candidate]:
                 continue
-            for place in (candidate, *rng.permutation(self._places.beside[candidate].tolist())):
+            beside = rng.permutation(self._places.beside[candidate].tolist()) if self._beside else ()
+            for place in (candidate, *beside):
                 if not barred[place]:
                     taken.append(place)
                     barred[self._places.overlapping[place]] = True
