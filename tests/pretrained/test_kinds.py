@@ -255,6 +255,10 @@ def named(layers: list[dict[str, Any]], name: str) -> dict[str, Any]:
             lambda layers: named(layers, "vlad:core").update(weights=[np.ones((1, 1, 512, 6))]),
             "vlad:core has no weights",
         ),
+        (
+            lambda layers: named(layers, "WPCA").update(weights=[np.ones((2, 1, 3072, 4)), np.zeros(4)]),
+            "expected [1, 1, ",
+        ),
         (lambda layers: layers.remove(named(layers, "conv4_2")), "a backbone of the layers conv1_1 (conv), relu1_1"),
         (lambda layers: named(layers, "relu1_1").update(type="sigmoid"), "conv1_1 (conv), relu1_1 (sigmoid)"),
     ],

@@ -78,7 +78,10 @@ def import_network(
         plan = KINDS[kind].plan(checkpoint, input_size)
         source = {"file": _file_name(path), "sha256": sha256(path), "kind": kind}
         source |= {key: text for key, text in (("licence", licence), ("note", plan.resize)) if text}
-        model = PlaceNet(**plan.arguments, source=source)
+        try:
+            model = PlaceNet(**plan.arguments, source=source)
+        except UserError as error:
+            raise UserError(f"{checkpoint.path}: {error}") from None
         rows = list(_set_weights(checkpoint, model, plan.weights))
         used = {name for row in rows for name in row.tensors}
         left_out = [*_left_out(checkpoint, used), *checkpoint.left_out]

@@ -11,6 +11,8 @@ from tfplaces.pretrained.checkpoints import Checkpoint
 from tfplaces.pretrained.kinds.base import Size, Weight, has, require
 
 Head = tuple[dict[str, Any], dict[str, Weight]]
+# Published ones have 4 blocks; tensors of a file may share their numbers, so that a small file could have many.
+_MAX_DEPTH = 32
 
 
 def netvlad(checkpoint: Checkpoint, prefix: str, channels: int) -> Head:
@@ -88,6 +90,8 @@ def mixvpr(
             **_dense(checkpoint, f"{source}.3", f"{ours}_project", positions, positions),
         }
         depth += 1
+        if depth > _MAX_DEPTH:
+            raise UserError(f"{checkpoint.path}: a MixVPR of more than {_MAX_DEPTH} blocks")
     projection, row = f"{prefix}channel_proj", f"{prefix}row_proj"
     out = require(checkpoint, f"{projection}.weight", None, channels).shape[0]
     rows = require(checkpoint, f"{row}.weight", None, positions).shape[0]

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.text import printable_name
-from tfplaces.pretrained.checkpoints import Checkpoint
+from tfplaces.pretrained.checkpoints import Checkpoint, TensorEntry
 from tfplaces.pretrained.kinds.base import Kind, Plan, Size, Weight, flat, has
 
 _VGG16 = [
@@ -125,7 +125,7 @@ def _check_layer(checkpoint: Checkpoint, layer: Mapping[str, Any], backbone: str
         right = {*stride} == {_CONVOLUTIONS[name][0]} and {*pad} == {_CONVOLUTIONS[name][1]}
     elif kind == "pool":
         window = 2 if backbone == "vgg16" else 3
-        right = layer["method"] == "max" and {*_numbers(layer, "pool")} == {window} and {*stride} == {2}
+        right = str(layer["method"]) == "max" and {*_numbers(layer, "pool")} == {window} and {*stride} == {2}
         # Padding behind alone changes nothing where the maps' sides are even.
         even = backbone == "vgg16" and size[0] % 16 == size[1] % 16 == 0 and len(pad) == 4 and pad[0] == pad[2] == 0
         right = right and ({*pad} == {0} or (even and max(pad) == 1))
@@ -152,9 +152,9 @@ def _netvlad(
         The channels that it takes, its options and its weights.
     """
     with_bias = has(checkpoint, "vlad:core/2")
-    first, last = _tensor(checkpoint, "vlad:core", 0), _tensor(checkpoint, "vlad:core", 2 if with_bias else 1)
-    channels, clusters = _squeezed(first.shape, 2)
-    if _squeezed(last.shape, 2) != (channels, clusters):
+    first, (channels, clusters) = _matrix(checkpoint, "vlad:core", 0)
+    last, sides = _matrix(checkpoint, "vlad:core", 2 if with_bias else 1)
+    if sides != (channels, clusters):
         raise UserError(f"{checkpoint.path}: vlad:core has weights of shapes {first.shape} and {last.shape}")
     for name in ("preL2", "vlad:intranorm"):
         param = _numbers(layers[name], "param")
@@ -180,8 +180,7 @@ def _netvlad(
 
 def _whitening(checkpoint: Checkpoint, channels: int, clusters: int) -> tuple[dict[str, Any], dict[str, Weight]]:
     """The whitening, whose rows are brought from channel-major to cluster-major order."""
-    kernel, bias = _tensor(checkpoint, "WPCA", 0), _tensor(checkpoint, "WPCA", 1)
-    inputs, units = _squeezed(kernel.shape, 2)
+    (kernel, (inputs, units)), bias = _matrix(checkpoint, "WPCA", 0), _tensor(checkpoint, "WPCA", 1)
     if inputs != channels * clusters:
         raise UserError(f"{checkpoint.path}: WPCA takes {inputs} dimensions, and NetVLAD gives {channels} x {clusters}")
 
@@ -195,16 +194,24 @@ def _whitening(checkpoint: Checkpoint, channels: int, clusters: int) -> tuple[di
     return {"whitening": units, "whitening_power": 0.5}, weights
 
 
-def _tensor(checkpoint: Checkpoint, layer: str, index: int):
+def _tensor(checkpoint: Checkpoint, layer: str, index: int) -> TensorEntry:
     name = f"{layer}/{index}"
     if name not in checkpoint.tensors:
         raise UserError(f"{checkpoint.path}: its layer {layer} has no weights number {index}, which it needs")
     return checkpoint.tensors[name]
 
 
-def _squeezed(shape: Sequence[int], sides: int) -> tuple[int, ...]:
-    """The last sides of a shape, before which MATLAB has ones."""
-    return tuple(shape)[-sides:] if len(shape) >= sides else (1,) * (sides - len(shape)) + tuple(shape)
+def _matrix(checkpoint: Checkpoint, layer: str, index: int) -> tuple[TensorEntry, tuple[int, int]]:
+    """A weight `[1, 1, rows, columns]`, with rows and columns.
+
+    Raises:
+        UserError: it has another shape.
+    """
+    entry = _tensor(checkpoint, layer, index)
+    shape = tuple(entry.shape)
+    if len(shape) < 2 or any(side != 1 for side in shape[:-2]):
+        raise UserError(f"{checkpoint.path}: {layer}/{index} has shape {list(shape)}, expected [1, 1, any, any]")
+    return entry, (shape[-2], shape[-1])
 
 
 def _numbers(layer: Mapping[str, Any], key: str) -> tuple[float, ...]:
