@@ -63,6 +63,19 @@ def test_parity(name: str, tmp_path: Path) -> None:
         assert any(text in line for line in made.left_out), text
 
 
+with np.load(Path(__file__).parent / "reference" / "torch_descriptors.npz") as kept:
+    TORCH = dict(kept)
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_the_oracle_gives_what_pytorch_gives(name: str) -> None:
+    """The first 64 numbers of the descriptors by PyTorch 2.14.1, whose modules took the same files by `torch.load` and
+    safetensors, and `load_state_dict(strict=True)`. The files' weights come from numpy's generator, by seed."""
+    it = case(name)
+    ours = np.stack([it.run(image)["output"][:64] for image in images(it.size)])
+    np.testing.assert_allclose(ours, TORCH[name], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["netvlad.mat", "pytorch-NetVlad", "deep-vg NetVLAD"])
 def test_another_form_of_the_norms_is_another_network(name: str, tmp_path: Path) -> None:
     """Clusters that hardly any feature belongs to have residuals of 1e-6 and 1e-9, which the three forms of the L2

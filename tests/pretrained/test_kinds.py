@@ -15,9 +15,8 @@ from reference.torch_files import write_zip
 
 from tfplaces.common.errors import UserError
 from tfplaces.models import PlaceNet
-from tfplaces.pretrained.checkpoints import open_checkpoint
 from tfplaces.pretrained.importing import import_network
-from tfplaces.pretrained.kinds import KINDS, find_kind
+from tfplaces.pretrained.kinds import KINDS
 
 Change = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -202,14 +201,6 @@ def test_npz_files_that_fit_several_backbones_or_none(tmp_path: Path) -> None:
         import_network(path)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_only_one_kind_recognises_a_file(name: str, tmp_path: Path) -> None:
-    it = CASES[name]()
-    with open_checkpoint(it.write(tmp_path)) as checkpoint:
-        assert [kind for kind in KINDS if KINDS[kind].recognises(checkpoint)] == [it.kind]
-        assert find_kind(checkpoint, it.kind) == it.kind
-
-
 def test_refusals_are_safe_to_print(tmp_path: Path) -> None:
     name = "backbone.\x1b[31m.attn.\u202e.weight"
     text = refusal(tmp_path, with_shapes({name: (2,)}))
@@ -254,6 +245,10 @@ def named(layers: list[dict[str, Any]], name: str) -> dict[str, Any]:
         (
             lambda layers: named(layers, "vlad:core").update(weights=[np.ones((1, 1, 512, 6))]),
             "vlad:core has no weights",
+        ),
+        (
+            lambda layers: named(layers, "vlad:core").update(weights=[np.ones((1, 1, 512, 6), np.uint8)] * 2),
+            "vlad:core/0 holds uint8, not floating-point numbers",
         ),
         (
             lambda layers: named(layers, "WPCA").update(weights=[np.ones((2, 1, 3072, 4)), np.zeros(4)]),

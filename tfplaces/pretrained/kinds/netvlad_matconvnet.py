@@ -198,7 +198,10 @@ def _tensor(checkpoint: Checkpoint, layer: str, index: int) -> TensorEntry:
     name = f"{layer}/{index}"
     if name not in checkpoint.tensors:
         raise UserError(f"{checkpoint.path}: its layer {layer} has no weights number {index}, which it needs")
-    return checkpoint.tensors[name]
+    entry = checkpoint.tensors[name]
+    if np.dtype(entry.dtype).kind != "f":
+        raise UserError(f"{checkpoint.path}: {name} holds {entry.dtype}, not floating-point numbers")
+    return entry
 
 
 def _matrix(checkpoint: Checkpoint, layer: str, index: int) -> tuple[TensorEntry, tuple[int, int]]:
