@@ -59,7 +59,7 @@ def convert(
       each of its outputs share one.
     - `full_int8`: 8-bit integers throughout, for accelerators that take nothing else; see `integer_head`. NetVLAD's
       centroids, which are computed with, share one scale, and the descriptor is only nearly of unit length. GeM and
-      MixVPR lose too much by it and are refused.
+      MixVPR are refused, see `integer_head`.
 
     Args:
         model: the network. One that computes in float16 is converted as it is in float32.

@@ -28,9 +28,12 @@ import tensorflow as tf
 from tfplaces.layers import L2Normalization
 from tfplaces.models import PlaceNet
 
-# Those whose descriptors survive it. On real images GeM loses 2 to 11 points of mAP: the powers of a map's
+# Aggregations that stay in float, and why. On real images GeM lost 2 to 11 points of mAP: the powers of a map's
 # features span many orders of magnitude, and one scale is for all of them.
-INTEGER_AGGREGATIONS = ("netvlad", "convap")
+FLOAT_AGGREGATIONS = {
+    "gem": "its powers lose too much in integers of 8 bits",
+    "mixvpr": "its layer normalisations have no integer form in TFLite",
+}
 # TFLite's LOG_SOFTMAX of 8 bits ends at −16; a cluster whose largest ln a is less than the second has a residual near
 # 1e-6, where the L2 normalisation of the usual form gives way to zero.
 _LEAST_LOG, _DEAD_LOG = -15.9, -14.5
@@ -48,8 +51,8 @@ def integer_form(model: PlaceNet) -> Callable[[tf.Tensor], tf.Tensor]:
     """The function of a PlaceNet from images to descriptors, in the form that integers of 8 bits hold best.
 
     Takes float32 `[batch, height, width, 3]` of a known batch and gives float32 `[batch, descriptor_dim]`, whose
-    length is 1, or for NetVLAD with no whitening near it. The aggregation has to be one of `INTEGER_AGGREGATIONS`, and
-    the network may have no layer without an integer form in TFLite, as a local response normalisation is.
+    length is 1, or for NetVLAD with no whitening near it. The aggregation may be none of `FLOAT_AGGREGATIONS`, and the
+    network may have no layer without an integer form in TFLite, as a local response normalisation is.
     """
     return _netvlad(model) if model.aggregation.kind == "netvlad" else _layer_by_layer(model)
 

@@ -13,7 +13,7 @@ from tfplaces.common.keras_private import flat_layers
 from tfplaces.datasets import Images
 from tfplaces.layers import LocalResponseNormalization
 from tfplaces.lite import PRECISIONS, STATIC
-from tfplaces.lite.integer_head import INTEGER_AGGREGATIONS
+from tfplaces.lite.integer_head import FLOAT_AGGREGATIONS
 from tfplaces.lite.quantizing import head_dense
 from tfplaces.lite.truncation import truncated_config
 from tfplaces.models import PlaceNet
@@ -82,11 +82,8 @@ def check_weights(model: keras.Model, largest: float = float(np.finfo(np.float32
 
 
 def _check_integer_form(model: PlaceNet) -> None:
-    if model.aggregation.kind not in INTEGER_AGGREGATIONS:
-        raise UserError(
-            f"full_int8: {model.aggregation.title} loses too much in integers of 8 bits; take mixed_int8, where it is "
-            "computed in float"
-        )
+    if (why := FLOAT_AGGREGATIONS.get(model.aggregation.kind)) is not None:
+        raise UserError(f"full_int8: {model.aggregation.title} has to stay in float, as {why}; take mixed_int8")
     for layer in flat_layers(model):
         if isinstance(layer, LocalResponseNormalization):
             raise UserError(
