@@ -24,7 +24,7 @@ from tfplaces.training import initialize_netvlad
 pytestmark = pytest.mark.slow
 SIZE = (96, 128)
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
-    "netvlad": {"backbone": "squeezenet", "cut": "fire3", "clusters": 8, "whitening": 16},
+    "netvlad": {"backbone": "squeezenet", "cut": "fire3", "clusters": 20, "whitening": 16},
     "lrn": {"backbone": "alexnet", "clusters": 4, "assignment_bias": True},
     "gem": {"backbone": "resnet18", "aggregation": "gem", "linear": 32, "l2_first": True},
     "mobilenet": {"backbone": "mobilenet_v2", "aggregation": "gem"},

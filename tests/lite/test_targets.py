@@ -21,7 +21,7 @@ from tfplaces.models import PlaceNet
 SIZE = (48, 64)
 GEM = {"aggregation": "gem", "linear": 12, "l2_first": True}
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
-    "netvlad": {"backbone": "squeezenet", "cut": "fire2", "clusters": 5, "whitening": 32},
+    "netvlad": {"backbone": "squeezenet", "cut": "fire2", "clusters": 19, "whitening": 32},
     "biased": {"backbone": "squeezenet", "cut": "fire2", "clusters": 3, "assignment_bias": True, "norm": "torch"},
     "lrn": {"backbone": "alexnet", "cut": "conv3", "clusters": 2},
     "gem": {"backbone": "mobilenet_v2", "cut": "block_1_expand_relu", **GEM},

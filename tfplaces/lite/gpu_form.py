@@ -26,6 +26,8 @@ from tfplaces.models import PlaceNet
 
 # The length that shorter vectors are divided by; half precision holds it.
 _LEAST_LENGTH = 1e-6
+# Tensors that one operator joins; of 64 MediaPipe joins some wrongly, without a word.
+_MOST_JOINED = 8
 
 
 def gpu_form(model: PlaceNet) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -65,6 +67,13 @@ def _l2_normalize(x: Any, axis: int = -1) -> Any:
     return y * tf.math.rsqrt(tf.maximum(tf.reduce_sum(y * y, axis, keepdims=True), 1.0))
 
 
+def _concatenate(rows: list[Any]) -> Any:
+    """Joins `[1, 1, 1, channels]` along the second last axis, a few at a time; see `_MOST_JOINED`."""
+    while len(rows) > 1:
+        rows = [tf.concat(rows[i : i + _MOST_JOINED], axis=2) for i in range(0, len(rows), _MOST_JOINED)]
+    return rows[0]
+
+
 class _L2Normalization(_WrittenAnew):
     def call(self, inputs):
         return _l2_normalize(inputs, self.layer.axis)
@@ -83,7 +92,7 @@ class _NetVLAD(_WrittenAnew):
         sums = [tf.reduce_sum(x * a[..., k : k + 1], (1, 2), keepdims=True) for k in range(clusters)]
         masses = tf.reshape(tf.reduce_sum(a, (1, 2), keepdims=True), (1, 1, clusters, 1))
         masses = tf.nn.conv2d(masses, np.ones((1, 1, 1, channels), np.float32), 1, "VALID")
-        v = _l2_normalize(tf.concat(sums, axis=2) + masses * (-self.layer.centroids.value[None, None]))
+        v = _l2_normalize(_concatenate(sums) + masses * (-self.layer.centroids.value[None, None]))
         return _l2_normalize(tf.reshape(v, (1, clusters * channels)))
 
 
