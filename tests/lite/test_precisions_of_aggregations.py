@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 from ai_edge_litert import schema_py_generated as schema
 
 from tfplaces.common.errors import UserError
@@ -83,6 +84,17 @@ def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return np.sum(ours * theirs, 1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
 
 
+# Those that the fast tests convert in every way; the slow ones convert all.
+FAST = {"gem of unit features, linear", "mixvpr"}
+
+
+def cases_of(cases: Iterable[tuple[str, ...]], always: Container[str] = ()) -> list[ParameterSet]:
+    """Cases that begin with a network, slow but for those of `FAST` and those with a value in `always`."""
+    return [
+        pytest.param(*case, marks=() if case[0] in FAST or case[-1] in always else pytest.mark.slow) for case in cases
+    ]
+
+
 # float16 has nothing of an aggregation's own.
 CASES = [
     (name, precision)
@@ -92,7 +104,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("name, precision", CASES)
+@pytest.mark.parametrize("name, precision", cases_of(CASES, ("float32", "float16", "mixed_int8", "mixed_int4")))
 def test_every_precision(converted: Callable, images: np.ndarray, name: str, precision: str) -> None:
     """Kernels on the int8 grid are exactly those of the network, wherever the precision holds them in 8 bits."""
     path, errors = converted(name, precision)
@@ -109,7 +121,7 @@ def test_every_precision(converted: Callable, images: np.ndarray, name: str, pre
     assert cosines(*((d - d.mean(0)).reshape(1, -1) for d in (ours, theirs)))[0] > 0.95
 
 
-@pytest.mark.parametrize("name, cut", [*zip(NETWORKS, [*CUTS, *CUTS], strict=True)])
+@pytest.mark.parametrize("name, cut", cases_of(zip(NETWORKS, [*CUTS, *CUTS], strict=True), ("fire2",)))
 def test_integers_in_the_backbone_and_8_bit_weights_in_linear_layers(
     converted: Callable, images: np.ndarray, name: str, cut: str
 ) -> None:
@@ -135,7 +147,7 @@ def test_integers_in_the_backbone_and_8_bit_weights_in_linear_layers(
     assert cosines(ours, theirs).min() > 0.99
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", cases_of((name,) for name in NETWORKS))
 def test_batch_any_size_int8_output_and_fewer_dimensions(town: PlaceDataset, tmp_path: Path, name: str) -> None:
     """All at once, where the aggregation has them."""
     net = compressed(name)

@@ -43,7 +43,10 @@ def images() -> np.ndarray:
     return images
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# Converting takes seconds: the networks whose parts the first three have as well are for the slow tests.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ("convap", "resnet") else ()) for name in NETWORKS]
+)
 def test_the_form_for_gpus_is_the_network(name: str, images: np.ndarray, tmp_path: Path) -> None:
     net, path = network(name), tmp_path / "a.tflite"
     errors = convert(net, path, "float32", target="gpu")
