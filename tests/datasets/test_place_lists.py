@@ -20,7 +20,9 @@ from tfplaces.datasets import (
     grid_places,
     labelled_places,
     load_dataset,
+    make_places,
     nearby_places,
+    truth_places,
 )
 from tfplaces.datasets.located import Located, Rule, located_dataset
 
@@ -124,6 +126,76 @@ def test_labels() -> None:
     assert [near.tolist() for near in places.overlapping] == [[0], [1]]
     assert [near.tolist() for near in places.beside] == [[], []]
     assert len(places) == 2
+
+
+@given(st.data())
+def test_of_a_ground_truth(data) -> None:
+    """Each query with what it is drawn towards; whatever must not be a negative of one keeps the other away."""
+    queries, database = data.draw(st.integers(2, 12)), data.draw(st.integers(2, 12))
+
+    def lists() -> IndexLists:
+        index = st.integers(0, database - 1)
+        return IndexLists.of(data.draw(st.lists(st.lists(index, max_size=3), min_size=queries, max_size=queries)))
+
+    own = data.draw(st.lists(st.integers(-1, database - 1), min_size=queries, max_size=queries))
+    truth = GroundTruth(
+        lists(),
+        training_positives=data.draw(st.none() | st.builds(lists)),
+        not_negatives=data.draw(st.none() | st.builds(lists)),
+        own_images=data.draw(st.none() | st.just(np.array(own))),
+    )
+    files = (ImageFiles("/none", [f"{kind}{k}.png" for k in range(n)]) for kind, n in (("d", database), ("q", queries)))
+    dataset = PlaceDataset("x", *files, truth)
+    names = dataset.database.names
+    shown, kept_away = [], []
+    for q in truth.trainable():
+        itself = f"q{q}.png" if truth.own_images is None or own[q] < 0 else names[own[q]]
+        shown.append({itself, *(names[k] for k in truth.to_train(q))})
+        kept_away.append({itself, *(names[k] for k in truth.never_negative(q))})
+    if len(shown) < 2:
+        with pytest.raises(UserError, match=f"{len(shown)} places of two images"):
+            truth_places(dataset)
+        return
+    places = truth_places(dataset)
+    assert [{places.images.names[k] for k in members} for members in places.members] == shown
+    for one in range(len(shown)):
+        expected = [k for k in range(len(shown)) if kept_away[one] & shown[k] or kept_away[k] & shown[one]]
+        assert places.overlapping[one].tolist() == expected and one in expected
+        assert places.beside[one].tolist() == []
+
+
+def test_ways_to_make_places_have_names() -> None:
+    """By default what the data set knows most of."""
+    located = town(0, 30)[0]
+    queries_and_positives = PlaceDataset("x", located.database, located.queries, located.truth.positives)
+    for dataset, spec, expected in (
+        (labelled([0, 1], [0, 1]), None, labelled_places(labelled([0, 1], [0, 1]))),
+        (located, None, nearby_places(located)),
+        (located, "nearby?radius=20&apart=30", nearby_places(located, radius=20, apart=30)),
+        (located, "grid?cell=20&sector=60", grid_places(located, cell=20, sector=60)),
+        (located, "truth", truth_places(located)),
+        (queries_and_positives, None, truth_places(queries_and_positives)),
+    ):
+        found = make_places(dataset, spec)
+        for ours, theirs in ((found.members, expected.members), (found.overlapping, expected.overlapping)):
+            assert [one.tolist() for one in ours] == [one.tolist() for one in theirs]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("cells", "places 'cells' are not known; there are labels, grid, nearby, truth"),
+        ("grid?cel=3", "unknown option 'cel'; grid has cell, sector, apart"),
+        ("grid?dataset=3", "unknown option 'dataset'"),
+        ("grid?cell=wide", "cell=wide is not a number"),
+        ("labels?cell=3", "labels has none"),
+        ("labels", "have no labels"),
+        ("nearby?radius=-1", "radius=-1"),
+    ],
+)
+def test_places_that_cannot_be_made(spec: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_places(town(0, 20)[0], spec)
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def split_options(spec: str, kind: str, query: str, known: Sequence[str]) -> dic
     return options
 
 
-def typed_options(spec: str, options: Mapping[str, str], kind: type) -> dict[str, Any]:
-    """Options as values of the types that the fields of a dataclass are declared to have.
+def typed_options(spec: str, options: Mapping[str, str], kind: Any) -> dict[str, Any]:
+    """Options as values of the types that a dataclass declares its fields, or a function its arguments, to have.
 
     Raises:
         UserError: the text of one is no value of its type.

@@ -8,7 +8,15 @@ from tfplaces.datasets.ground_truth import GroundTruth
 from tfplaces.datasets.images import CachedImages, ImageFiles, cached
 from tfplaces.datasets.index_lists import IndexLists
 from tfplaces.datasets.oxford_paris import OxfordBuildings, ParisBuildings
-from tfplaces.datasets.place_lists import PlaceList, grid_places, labelled_places, nearby_places
+from tfplaces.datasets.place_lists import (
+    PLACES,
+    PlaceList,
+    grid_places,
+    labelled_places,
+    make_places,
+    nearby_places,
+    truth_places,
+)
 from tfplaces.datasets.specs import (
     KINDS,
     has_splits,
@@ -22,6 +30,7 @@ from tfplaces.datasets.toytown import Toytown
 
 __all__ = [
     "KINDS",
+    "PLACES",
     "CachedImages",
     "Concatenation",
     "Folder",
@@ -45,6 +54,7 @@ __all__ = [
     "load_dataset",
     "load_datasets",
     "load_image",
+    "make_places",
     "nearby_places",
     "read_batch",
     "read_batches",
@@ -52,4 +62,5 @@ __all__ = [
     "split_specs",
     "take_queries",
     "training_sets",
+    "truth_places",
 ]

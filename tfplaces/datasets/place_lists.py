@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.options import split_options, typed_options
 from tfplaces.common.text import printable_name
-from tfplaces.datasets.base import Concatenation, Images, PlaceDataset, Subset
-from tfplaces.datasets.ground_truth import GroundTruth
+from tfplaces.datasets.base import Images, PlaceDataset
 from tfplaces.datasets.index_lists import IndexLists
+from tfplaces.datasets.photos import Photos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +50,14 @@ def labelled_places(dataset: PlaceDataset) -> PlaceList:
     labels = dataset.truth.database_labels
     if labels is None:
         raise UserError(f"{dataset.spec}: its places have no labels; make them of positions")
-    photos = _Photos.of(dataset)
+    photos = Photos.of(dataset)
     # A query without a positive is of a place that nothing else shows: it has no label.
     of_queries = [labels[positives[0]] if len(positives) else -1 for positives in dataset.positives]
     known = np.concatenate([labels, np.array(of_queries, np.int64)[photos.others]])
     members = IndexLists.by_label(np.unique(labels), known)
-    return _made(dataset, photos.images, members)
+    members = _of_two(dataset, members)
+    alone = IndexLists.of([[place] for place in range(len(members))])
+    return PlaceList(dataset.spec, photos.images, members, alone, IndexLists.of([[]] * len(members)))
 
 
 def grid_places(dataset: PlaceDataset, cell: float = 15, sector: float = 90, apart: float = 50) -> PlaceList:
@@ -74,11 +78,7 @@ def grid_places(dataset: PlaceDataset, cell: float = 15, sector: float = 90, apa
         UserError: no positions, images without a heading among others that have one, a number out of range, or fewer
             than two places of two images.
     """
-    photos = _Photos.of(dataset)
-    photos.check(dataset.spec)
-    _check(dataset.spec, "cell", cell, 1e6)
-    _check(dataset.spec, "sector", sector, 360)
-    _check(dataset.spec, "apart", apart, 1e6)
+    photos = Photos.located(dataset, cell=(cell, 1e6), sector=(sector, 360), apart=(apart, 1e6))
     if abs(360 / sector - round(360 / sector)) > 1e-9:
         raise UserError(f"{dataset.spec}: sector={sector:g}, but a whole number of sectors must make 360 degrees")
     cells = np.floor(np.asarray(photos.positions) / cell)
@@ -86,7 +86,7 @@ def grid_places(dataset: PlaceDataset, cell: float = 15, sector: float = 90, apa
         cells = np.column_stack([cells, np.floor(photos.headings % 360 / sector)])
     classes = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
     members = IndexLists.by_label(np.unique(classes), classes)
-    return _made(dataset, photos.images, members, photos.near(apart, sector), photos.near(cell))
+    return _made_of_positions(dataset, photos.images, members, photos.near(apart, sector), photos.near(cell))
 
 
 def nearby_places(dataset: PlaceDataset, radius: float = 12.5, angle: float = 45, apart: float = 50) -> PlaceList:
@@ -106,87 +106,78 @@ def nearby_places(dataset: PlaceDataset, radius: float = 12.5, angle: float = 45
         UserError: no positions, images without a heading among others that have one, a number out of range, or fewer
             than two places of two images.
     """
-    photos = _Photos.of(dataset)
-    photos.check(dataset.spec)
-    _check(dataset.spec, "radius", radius, 1e6)
-    _check(dataset.spec, "angle", angle, 360)
-    _check(dataset.spec, "apart", apart, 1e6)
+    photos = Photos.located(dataset, radius=(radius, 1e6), angle=(angle, 360), apart=(apart, 1e6))
     members = photos.near(radius, angle)
-    return _made(dataset, photos.images, members, photos.near(apart, angle), photos.near(radius))
+    return _made_of_positions(dataset, photos.images, members, photos.near(apart, angle), photos.near(radius))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Photos:
-    """The database images of a data set, then its queries that are not among them.
+def truth_places(dataset: PlaceDataset) -> PlaceList:
+    """Places of a data set of which nothing is known but its ground truth: each query with its positives is one.
 
-    Attributes:
-        images: all of them.
-        truth: what is known of them.
-        others: the numbers of those queries, int64.
+    That the positives of a query show what the query shows is sure, but not that they show the same things as each
+    other. Places overlap where an image of one must not be taken as another place than the query of the other.
+
+    Args:
+        dataset: with at least two queries that have positives to train towards.
+
+    Raises:
+        UserError: there are fewer.
     """
-
-    images: Images
-    truth: GroundTruth
-    others: np.ndarray
-
-    @classmethod
-    def of(cls, dataset: PlaceDataset) -> _Photos:
-        own = dataset.own_images
-        others = np.arange(len(dataset.queries)) if own is None else np.flatnonzero(np.asarray(own) < 0)
-        images = dataset.database
-        if len(others):
-            images = Concatenation(images, Subset(dataset.queries, others))
-        return cls(images, dataset.truth, others)
-
-    def join(self, database: np.ndarray | None, queries: np.ndarray | None) -> np.ndarray | None:
-        """What is known of database images and of queries, for all images."""
-        if database is None or queries is None:
-            return None
-        return np.concatenate([database, np.asarray(queries)[self.others]])
-
-    @functools.cached_property
-    def positions(self) -> np.ndarray | None:
-        return self.join(self.truth.database_positions, self.truth.query_positions)
-
-    @functools.cached_property
-    def headings(self) -> np.ndarray | None:
-        """Degrees, float64 `[images]`; None where no image has one."""
-        headings = self.join(self.truth.database_headings, self.truth.query_headings)
-        return None if headings is None or not np.isfinite(headings).any() else headings
-
-    def check(self, spec: str) -> None:
-        """Raises UserError unless all images have positions, and either all headings or none."""
-        if self.positions is None:
-            raise UserError(f"{spec}: places cannot be made of positions, as its images have none")
-        if self.headings is not None:
-            blind = np.flatnonzero(~np.isfinite(self.headings))
-            if len(blind):
-                raise UserError(
-                    f"{spec}: {len(blind)} of {len(self.images)} images have no heading, while the others have one, "
-                    f"first: {printable_name(self.images.names[blind[0]])}; leave them out"
-                )
-
-    def near(self, radius: float, angle: float | None = None) -> IndexLists:
-        """For each image those at most so far from it whose headings differ by less than the angle, if they matter."""
-        assert self.positions is not None
-        near = IndexLists.within(self.positions, self.positions, radius)
-        headings = self.headings
-        if headings is None or angle is None:
-            return near
-
-        def looks_alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-            turn = np.abs(headings[one] - headings[other]) % 360
-            return np.minimum(turn, 360 - turn) < angle
-
-        return near.keep(looks_alike)
+    photos, truth = Photos.of(dataset), dataset.truth
+    queries = truth.trainable()
+    own = photos.of_queries()[queries].tolist()
+    members = _of_two(
+        dataset, IndexLists.of([np.append(truth.to_train(q), image) for q, image in zip(queries, own, strict=True)])
+    )
+    related = IndexLists.of([np.append(truth.never_negative(q), image) for q, image in zip(queries, own, strict=True)])
+    barred = _matrix(related, len(photos.images)) @ _matrix(members, len(photos.images)).T
+    return PlaceList(
+        dataset.spec, photos.images, members, _lists(barred + barred.T), IndexLists.of([[]] * len(members))
+    )
 
 
-def _made(
-    dataset: PlaceDataset,
-    images: Images,
-    members: IndexLists,
-    near: IndexLists | None = None,
-    at_spot: IndexLists | None = None,
+# The ways to make places, by what `--places` calls them.
+PLACES: dict[str, Callable[..., PlaceList]] = {
+    "labels": labelled_places,
+    "grid": grid_places,
+    "nearby": nearby_places,
+    "truth": truth_places,
+}
+
+
+def make_places(dataset: PlaceDataset, spec: str | None = None) -> PlaceList:
+    """The places of a data set, made in a way that is named as people write it.
+
+    Args:
+        dataset: where they are from.
+        spec: `KIND[?key=value&…]`, a key of `PLACES` and the arguments of its function, for example
+            `grid?cell=15&sector=30`. None for what the data set allows: labels, else nearby, else truth.
+
+    Raises:
+        UserError: the spec is none, or the data set does not have what the way needs.
+    """
+    if spec is None:
+        truth = dataset.truth
+        located = truth.database_positions is not None and truth.query_positions is not None
+        spec = "labels" if truth.database_labels is not None else "nearby" if located else "truth"
+    kind, _, query = spec.partition("?")
+    if kind not in PLACES:
+        raise UserError(f"places {printable_name(spec)!r} are not known; there are {', '.join(PLACES)}")
+    make = PLACES[kind]
+    known = list(inspect.signature(make).parameters)[1:]
+    return make(dataset, **typed_options(spec, split_options(spec, kind, query, known), make))
+
+
+def _of_two(dataset: PlaceDataset, members: IndexLists) -> IndexLists:
+    """The places of two images or more."""
+    members = members.take(np.flatnonzero(members.lengths > 1))
+    if len(members) < 2:
+        raise UserError(f"{dataset.spec}: {len(members)} places of two images or more, but training takes at least two")
+    return members
+
+
+def _made_of_positions(
+    dataset: PlaceDataset, images: Images, members: IndexLists, near: IndexLists, at_spot: IndexLists
 ) -> PlaceList:
     """The places of two images or more.
 
@@ -194,22 +185,16 @@ def _made(
         dataset: where they are from.
         images: its images.
         members: images of each place.
-        near: images that make places overlap that have them; None where no places do.
-        at_spot: images that make places lie beside each other, unless they overlap; with `near`.
+        near: for each image those that make places overlap that have them.
+        at_spot: for each image those that make places lie beside each other, unless they overlap.
     """
-    members = members.take(np.flatnonzero(members.lengths > 1))
-    if len(members) < 2:
-        raise UserError(f"{dataset.spec}: {len(members)} places of two images or more, but training takes at least two")
-    overlapping = IndexLists.of([[place] for place in range(len(members))])
-    beside = IndexLists.of([[]] * len(members))
-    if near is not None and at_spot is not None:
-        of_places = _matrix(members, len(images))
-        linked, at_one_spot = (of_places @ _matrix(lists, len(images)) @ of_places.T for lists in (near, at_spot))
-        # As numbers: subtracting is not defined for truth values.
-        others = at_one_spot.astype(np.int8) - at_one_spot.multiply(linked).astype(np.int8)
-        others.eliminate_zeros()
-        overlapping, beside = _lists(linked), _lists(others)
-    return PlaceList(dataset.spec, images, members, overlapping, beside)
+    members = _of_two(dataset, members)
+    of_places = _matrix(members, len(images))
+    linked, at_one_spot = (of_places @ _matrix(lists, len(images)) @ of_places.T for lists in (near, at_spot))
+    # As numbers: subtracting is not defined for truth values.
+    beside = at_one_spot.astype(np.int8) - at_one_spot.multiply(linked).astype(np.int8)
+    beside.eliminate_zeros()
+    return PlaceList(dataset.spec, images, members, _lists(linked), _lists(beside))
 
 
 def _lists(matrix: Any) -> IndexLists:
@@ -226,8 +211,3 @@ def _matrix(lists: IndexLists, columns: int) -> Any:
     every = lists.keep(lambda row, value: np.ones(len(row), bool))
     shape = (len(lists), columns)
     return sparse.csr_matrix((np.ones(len(every.values), bool), every.values, every.offsets), shape)
-
-
-def _check(spec: str, name: str, value: float, most: float) -> None:
-    if not 0 < value <= most:
-        raise UserError(f"{spec}: {name}={value:g}, but it must be above 0 and at most {most:g}")
