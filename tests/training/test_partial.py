@@ -7,8 +7,8 @@ import pytest
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets import load_dataset
-from tfplaces.models import PlaceNet
-from tfplaces.training import MinedPairs, initialize_netvlad, train, trained_from
+from tfplaces.models import BACKBONES, PlaceNet
+from tfplaces.training import MinedPairs, first_trained, initialize_netvlad, train, trained_from
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,27 @@ def test_frozen_weights_do_not_move() -> None:
         if not all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), before[layer.name], strict=True))
     ]
     assert moved == ["netvlad"]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_has_a_layer_before_its_cut_to_train_from(backbone: str) -> None:
+    """About the last third of its layers with weights is behind it."""
+    net = PlaceNet(backbone, clusters=2)
+    first = first_trained(net)
+    assert first == BACKBONES[backbone].train_from
+    weighted = [layer.name for layer in net.backbone_layers if layer.weights]
+    with trained_from(net, first):
+        assert trained(net) == [*weighted[weighted.index(first) :], "netvlad"]
+    assert 0.15 < 1 - weighted.index(first) / len(weighted) < 0.6
+
+
+def test_where_training_begins(model: PlaceNet) -> None:
+    """Cut off before its usual layer, SqueezeNet is trained from the third last of its seven layers with weights."""
+    assert first_trained(model) == "fire3_squeeze1x1"
+    assert first_trained(model, "head") == "netvlad"
+    assert first_trained(model, "fire2_squeeze1x1") == "fire2_squeeze1x1"
+    assert first_trained(model, "all") is first_trained(model, random=True) is None
+    assert first_trained(model, "head", random=True) == "netvlad"
+    for wanted in ("fire9", "netvlad"):
+        with pytest.raises(UserError, match=f"layer '{wanted}' to train from: squeezenet has none .* up to fire3"):
+            first_trained(model, wanted)

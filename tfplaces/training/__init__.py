@@ -7,7 +7,7 @@ from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
 from tfplaces.training.judging import ValidationMap
 from tfplaces.training.model_training import ModelTraining
-from tfplaces.training.partial import trained_from
+from tfplaces.training.partial import first_trained, trained_from
 from tfplaces.training.place_batches import PlaceBatches
 from tfplaces.training.rated_optimizers import RatedAdam, RatedSGD, rate_factors
 from tfplaces.training.schedules import WarmUp
@@ -32,6 +32,7 @@ __all__ = [
     "WorkDir",
     "add_whitening",
     "assemble",
+    "first_trained",
     "fit",
     "initialize_netvlad",
     "rate_factors",

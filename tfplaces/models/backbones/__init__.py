@@ -42,6 +42,8 @@ class Backbone:
             number, or one for each channel.
         bgr: published weights take BGR; importing reorders the first kernel, so that every model here takes RGB.
         first: name of the first convolution.
+        train_from: the first layer that is trained unless another is asked for, so that about the last third of those
+            up to the usual cut are. What ImageNet taught the others serves places as well.
     """
 
     build: Callable[[Any], Iterator[Any]]
@@ -51,6 +53,7 @@ class Backbone:
     offset: tuple[float, float, float]
     bgr: bool
     first: str
+    train_from: str
 
 
 def _minus(mean: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -63,10 +66,10 @@ def _divided(dividend: tuple[float, float, float], divisor: tuple[float, float, 
     return first, second, third
 
 
-_alexnet = Backbone(alexnet.build, "conv5", (227, 227), 1.0, _minus(_CAFFE_MEAN), True, "conv1")
+_alexnet = Backbone(alexnet.build, "conv5", (227, 227), 1.0, _minus(_CAFFE_MEAN), True, "conv1", "conv4")
 _resnet = Backbone(
     resnet.resnet18, "layer3", (224, 224), _divided((1 / 255,) * 3, _TORCH_DEVIATION),
-    _divided(_minus(_TORCH_MEAN), _TORCH_DEVIATION), False, "conv1",
+    _divided(_minus(_TORCH_MEAN), _TORCH_DEVIATION), False, "conv1", "layer3_0_conv1",
 )  # fmt: skip
 
 BACKBONES = {
@@ -74,16 +77,32 @@ BACKBONES = {
     "caffenet": dataclasses.replace(_alexnet, build=functools.partial(alexnet.build, pool_first=True)),
     # To NetVLAD the 112 channels of block_10 are worth what the 672 of block_11_expand are, and GeM wants those.
     "efficientnet_lite0": Backbone(
-        efficientnet_lite.efficientnet_lite0, "block_10", (224, 224), 1 / 128, (-127 / 128,) * 3, False, "stem"
+        efficientnet_lite.efficientnet_lite0,
+        "block_10",
+        (224, 224),
+        1 / 128,
+        (-127 / 128,) * 3,
+        False,
+        "stem",
+        "block_5_expand",
     ),
     "mobilenet_v1": Backbone(
-        mobilenet_v1.build, "conv_pw_11", (224, 224), 1 / 127.5, (-1.0, -1.0, -1.0), False, "conv1"
+        mobilenet_v1.build, "conv_pw_11", (224, 224), 1 / 127.5, (-1.0, -1.0, -1.0), False, "conv1", "conv_dw_9"
     ),
     "mobilenet_v2": Backbone(
-        mobilenet_v2.build, "block_13_expand", (224, 224), 1 / 127.5, (-1.0, -1.0, -1.0), False, "Conv1"
+        mobilenet_v2.build,
+        "block_13_expand",
+        (224, 224),
+        1 / 127.5,
+        (-1.0, -1.0, -1.0),
+        False,
+        "Conv1",
+        "block_10_expand",
     ),
     "resnet18": _resnet,
     "resnet50": dataclasses.replace(_resnet, build=resnet.resnet50),
-    "squeezenet": Backbone(squeezenet.build, "fire9", (227, 227), 1.0, _minus(_SQUEEZENET_MEAN), True, "conv1"),
-    "vgg16": Backbone(vgg16.build, "conv5_3", (224, 224), 1.0, _minus(_CAFFE_MEAN), True, "conv1_1"),
+    "squeezenet": Backbone(
+        squeezenet.build, "fire9", (227, 227), 1.0, _minus(_SQUEEZENET_MEAN), True, "conv1", "fire7_squeeze1x1"
+    ),
+    "vgg16": Backbone(vgg16.build, "conv5_3", (224, 224), 1.0, _minus(_CAFFE_MEAN), True, "conv1_1", "conv5_1"),
 }
