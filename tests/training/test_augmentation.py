@@ -1,12 +1,16 @@
-"""Cropping and jittering training images: what stays, what changes and by how much, and that the generator decides."""
+"""Changing training images: what stays, what changes and by how much, and that the generator decides."""
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfplaces.common.errors import UserError
-from tfplaces.training import CropAndJitter
+from tfplaces.training import CropAndJitter, RandAugment, make_augmentation
+from tfplaces.training.augmentation import OPERATIONS
 
 
 def ramp(height: int = 48, width: int = 64) -> np.ndarray:
@@ -21,9 +25,10 @@ def test_nothing_to_change() -> None:
     assert np.array_equal(CropAndJitter(1, 0)(images, np.random.default_rng(1)), images)
 
 
-def test_the_generator_gives_everything() -> None:
+@pytest.mark.parametrize("augmentation", [CropAndJitter(), RandAugment()])
+def test_the_generator_gives_everything(augmentation) -> None:
     images = np.stack([ramp()] * 4)
-    first, again, other = (CropAndJitter()(images, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    first, again, other = (augmentation(images, np.random.default_rng(seed)) for seed in (5, 5, 6))
     assert first.shape == images.shape and first.dtype == np.uint8
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -62,3 +67,70 @@ def test_colours_change_by_no_more_than_the_jitter() -> None:
 def test_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(options))):
         CropAndJitter(**options)
+
+
+def applied(number: int, share: float, sign: float = 1, image: np.ndarray | None = None) -> np.ndarray:
+    return np.asarray(OPERATIONS[number](Image.fromarray(ramp() if image is None else image), share, sign))
+
+
+def test_operations_that_have_a_strength_do_nothing_without_it() -> None:
+    """All but the last three: solarizing turns white alone, and two stretch the colours."""
+    for number in range(len(OPERATIONS) - 3):
+        assert np.array_equal(applied(number, 0), ramp()), number
+    white = np.full((2, 2, 3), 255, np.uint8)
+    assert not applied(-3, 0, image=white).any()
+
+
+def test_operations_at_their_strongest() -> None:
+    """By hand, in a middle row and column of the ramp, whose red is 200 · (column + ½) / 64."""
+    columns = (np.arange(64) + 0.5) * 200 / 64
+    # Sheared: row 24 is moved by 0.3 · 24.5 columns. Moved: by 150/331 of the width, which is 29 columns.
+    np.testing.assert_allclose(applied(1, 1)[24, :56, 0], columns[:56] + 0.3 * 24.5 * 200 / 64, atol=1.5)
+    assert not applied(1, 1)[24, 58:].any()
+    assert np.array_equal(applied(3, 1)[24, : 64 - 29], ramp()[24, 29:])
+    assert np.array_equal(applied(3, 1, -1)[24, 29:], ramp()[24, : 64 - 29])
+    assert np.array_equal(applied(4, 1)[: 48 - 21, 9], ramp()[21:, 9])
+    # Turned by 30 degrees about the middle: the red there grows by cos 30° from column to column.
+    turned = applied(5, 1)[24, 24:40, 0].astype(float)
+    assert np.polyfit(np.arange(16), turned, 1)[0] == pytest.approx(200 / 64 * np.cos(np.radians(30)), rel=0.03)
+    # Brightness 0.1 or 1.9 times, four bits of colour, and what is at or above 128 inverted at half strength.
+    np.testing.assert_allclose(applied(6, 1, -1), ramp() * 0.1, atol=1)
+    assert applied(6, 1)[24, 32, 0] == pytest.approx(ramp()[24, 32, 0] * 1.9, abs=1)
+    assert np.array_equal(applied(10, 1), ramp() & 0xF0)
+    half = np.where(ramp() < 128, ramp(), 255 - ramp())
+    assert np.array_equal(applied(11, 0.5), half)
+    stretched = applied(12, 1)
+    assert stretched[..., 0].min() == 0 and stretched[..., 0].max() >= 254
+
+
+def test_so_many_operations_are_drawn() -> None:
+    """At magnitude 0 a ramp is changed by 2 of the 14 alone: solarizing changes no image without white."""
+    images = np.stack([ramp()] * 300)
+    for operations in (1, 2):
+        found = RandAugment(operations, magnitude=0)(images, np.random.default_rng(0))
+        same = np.mean((found == images).all((1, 2, 3)))
+        assert same == pytest.approx((12 / 14) ** operations, abs=0.06)
+
+
+def test_augmentations_have_names() -> None:
+    assert make_augmentation("none") is None
+    assert make_augmentation("crop_jitter") == CropAndJitter(0.5, 0.3)
+    assert make_augmentation("crop_jitter?jitter=0.1") == CropAndJitter(0.5, 0.1)
+    assert make_augmentation("rand_augment?operations=2&magnitude=9") == RandAugment(2, 9)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mixup", "augmentation 'mixup' is not known; there are none, crop_jitter, rand_augment"),
+        ("none?crop=1", "is not known"),
+        ("crop_jitter?magnitude=3", "unknown option 'magnitude'; crop_jitter has crop, jitter"),
+        ("crop_jitter?crop=0", "crop=0: "),
+        ("rand_augment?operations=0", "operations=0: "),
+        ("rand_augment?operations=2.5", "operations=2.5 is not a whole number"),
+        ("rand_augment?magnitude=31", "magnitude=31: "),
+    ],
+)
+def test_augmentations_that_there_are_not(spec: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        make_augmentation(spec)

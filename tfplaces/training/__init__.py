@@ -1,21 +1,22 @@
 """Assembling and training place-recognition networks."""
 
 from tfplaces.training.assembly import assemble, initialize_netvlad
-from tfplaces.training.augmentation import CropAndJitter
+from tfplaces.training.augmentation import Augmentation, CropAndJitter, RandAugment, make_augmentation
 from tfplaces.training.batches import ImageBatches, MinedPairs
 from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
-from tfplaces.training.judging import ValidationMap
+from tfplaces.training.judging import StopEarly, ValidationMap
 from tfplaces.training.model_training import ModelTraining
 from tfplaces.training.partial import first_trained, trained_from
 from tfplaces.training.place_batches import PlaceBatches
 from tfplaces.training.rated_optimizers import RatedAdam, RatedSGD, rate_factors
-from tfplaces.training.schedules import WarmUp
+from tfplaces.training.schedules import WarmUp, make_schedule
 from tfplaces.training.trainer import TripletTuning, train
 from tfplaces.training.whitening import add_whitening
 from tfplaces.training.work_dir import WorkDir
 
 __all__ = [
+    "Augmentation",
     "Checkpoint",
     "CropAndJitter",
     "DivergedError",
@@ -23,8 +24,10 @@ __all__ = [
     "MinedPairs",
     "ModelTraining",
     "PlaceBatches",
+    "RandAugment",
     "RatedAdam",
     "RatedSGD",
+    "StopEarly",
     "StopIfDiverged",
     "TripletTuning",
     "ValidationMap",
@@ -35,6 +38,8 @@ __all__ = [
     "first_trained",
     "fit",
     "initialize_netvlad",
+    "make_augmentation",
+    "make_schedule",
     "rate_factors",
     "train",
     "trained_from",

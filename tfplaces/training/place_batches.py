@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets import PlaceList
+from tfplaces.training.augmentation import Augmentation
 from tfplaces.training.batches import ImageBatches
-
-# Changes images, uint8 `[n, height, width, 3]`, at random, and gives as many of the same type and size.
-Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 class PlaceBatches(ImageBatches):
