@@ -173,13 +173,13 @@ def _is_scale(value: Any) -> bool:
 def is_source(value: Any) -> bool:
     """Whether a value tells where a network's weights come from: short texts by the keys that there are."""
     return isinstance(value, Mapping) and all(
-        key in _SOURCE and isinstance(text, str) and 0 < len(text) <= _SOURCE[key] and text.isprintable()
+        key in SOURCE_LENGTHS and isinstance(text, str) and 0 < len(text) <= SOURCE_LENGTHS[key] and text.isprintable()
         for key, text in value.items()
     )
 
 
 # Keys of a source, and the characters that each may have: they have to fit into the metadata of a `.tflite`.
-_SOURCE = {"file": 120, "sha256": 64, "kind": 40, "licence": 160, "note": 240}
+SOURCE_LENGTHS = {"file": 120, "sha256": 64, "kind": 40, "licence": 160, "note": 240}
 
 _COUNT = (f"a whole number from 1 to {MAX_UNITS}", lambda v: _is_whole(v, 1, MAX_UNITS))
 _COUNT_OR_NONE = (f"a whole number from 0 to {MAX_UNITS}", lambda v: _is_whole(v, 0, MAX_UNITS))

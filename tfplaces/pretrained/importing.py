@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 import keras
 import numpy as np
 
+from tfplaces.coding.places import SOURCE_LENGTHS
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import sha256
 from tfplaces.common.text import printable_name
@@ -16,8 +17,7 @@ from tfplaces.models.place_net import PlaceNet
 from tfplaces.pretrained.checkpoints import Checkpoint, open_checkpoint
 from tfplaces.pretrained.kinds import KINDS, Weight, check_kind, find_kind
 
-# Bounds of what goes with the model, see `tfplaces.coding.places.is_source`.
-MAX_LICENCE, _MAX_FILE = 160, 120
+MAX_LICENCE, _MAX_FILE = SOURCE_LENGTHS["licence"], SOURCE_LENGTHS["file"]
 # Tensors that only training needs: how many batches a batch norm has seen.
 _COUNTER = "num_batches_tracked"
 _NAMED = 4

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.text import printable_name
+from tfplaces.models.backbones import BACKBONES
 from tfplaces.pretrained.checkpoints import Checkpoint, TensorEntry
 
 # (height, width) in pixels.
@@ -63,12 +64,8 @@ class Kind:
     plan: Callable[[Checkpoint, Size | None], Plan]
 
 
-# torchvision's preprocessing, RGB: (x / 255 − mean) / standard deviation.
-_MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-IMAGENET = {
-    "scale": tuple((1 / (255 * _DEVIATION)).tolist()),
-    "offset": tuple((-_MEAN / _DEVIATION).tolist()),
-}
+# torchvision's preprocessing of ImageNet, whatever the backbone.
+IMAGENET = {"scale": BACKBONES["resnet18"].scale, "offset": BACKBONES["resnet18"].offset}
 
 
 def require(checkpoint: Checkpoint, name: str, *shape: int | None) -> TensorEntry:
