@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 
 from tfplaces.describers.base import Describer, check_finite, check_images
-from tfplaces.describers.describing import describe_images
+from tfplaces.describers.describing import describe_images, stream_descriptors
 from tfplaces.describers.descriptor_file import DescriptorFile
 
 # What needs TensorFlow or LiteRT is imported when it is used.
@@ -16,7 +16,7 @@ _NAMES = {"KerasDescriber": "keras", "LiteRTDescriber": "litert"}
 
 __all__ = [
     "Describer", "DescriptorFile", "KerasDescriber", "LiteRTDescriber", "check_finite", "check_images",
-    "describe_images",
+    "describe_images", "stream_descriptors",
 ]  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from tfplaces.common.progress import progress
@@ -33,14 +35,37 @@ def describe_images(
         file, done, rows = out, out.done, out.rows
     else:
         rows = np.empty((len(images), describer.descriptor_dim), np.float32) if out is None else out
-    with progress(len(images) - done, label, "image") as bar:
-        for batch in read_batches(images, describer.input_size, indices=range(done, len(images))):
+    for found in stream_descriptors(describer, images, range(done, len(images)), label):
+        rows[done : done + len(found)] = found
+        done += len(found)
+        if file is not None:
+            file.advance(done)
+    return rows
+
+
+def stream_descriptors(
+    describer: Describer, images: Images, indices: Sequence[int] | np.ndarray, label: str = "describing"
+) -> Iterator[np.ndarray]:
+    """Descriptors of some images, a batch at a time, with a progress bar: for more than memory holds.
+
+    Args:
+        describer: what describes them.
+        images: where they are.
+        indices: which images, in which order.
+        label: of the progress bar, and of messages.
+
+    Yields:
+        float32 `[n, describer.descriptor_dim]`, of the next images.
+
+    Raises:
+        UserError: a descriptor is not finite; the message names the image.
+    """
+    done = 0
+    with progress(len(indices), label, "image") as bar:
+        for batch in read_batches(images, describer.input_size, indices=indices):
             found = describer.describe(batch)
             end = done + len(batch)
-            check_finite(found, images.names[done:end], label)
-            rows[done:end] = found
-            done = end
-            if file is not None:
-                file.advance(done)
+            check_finite(found, [images.names[i] for i in indices[done:end]], label)
+            yield found
             bar.update(len(batch))
-    return rows
+            done = end

@@ -1,9 +1,13 @@
-"""Triplet losses, on squared distances of descriptors of unit length."""
+"""Triplet losses of descriptors of unit length."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import keras
 from keras import ops
+
+from tfplaces.common.errors import UserError
 
 
 def _squared_distances(y_true, y_pred):
@@ -66,3 +70,65 @@ class WeaklySupervisedTripletLoss(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "margin": self.margin}
+
+
+# What an image is in its training tuple.
+QUERY, POSITIVE, NEGATIVE = 0, 1, 2
+
+
+@keras.saving.register_keras_serializable(package="tfplaces")
+class TupleTripletLoss(keras.losses.Loss):
+    """max(0, m + min_p d(q, p) − d(q, n)) of training tuples (Arandjelović et al., CVPR 2016, equation 7).
+
+    A training tuple is a query q, potential positives p and the negatives n that were mined for it. Only the query is
+    compared with the others, and only with those of its own tuple: a place of another tuple might be its own. The
+    defaults are those of the authors' code. Later code (Nanne's port, Patch-NetVLAD, OpenIBL) takes distances that are
+    not squared, `margin=0.1**0.5` and the mean over all negatives.
+
+    Targets are the number of the tuple within the batch and what the image is in it, 0 a query, 1 a positive and 2 a
+    negative: whole numbers `[batch, 2]`. Queries without a positive have no loss.
+
+    Args:
+        margin: m, on the distances that are taken: of unit vectors these are 0 to 4 if squared, 0 to 2 if not.
+        squared: whether distances are squared, as in the paper.
+        mean_over: the sum is divided by the number of triplets of the batch that violate the margin ("violating", as
+            the authors' code does), or by that of all triplets ("negatives").
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.1,
+        squared: bool = True,
+        mean_over: Literal["violating", "negatives"] = "violating",
+        name: str = "tuple_triplet_loss",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        if mean_over not in ("violating", "negatives"):
+            raise UserError(f"mean_over={mean_over!r}: violating or negatives")
+        self.margin, self.squared, self.mean_over = margin, squared, mean_over
+
+    def call(self, y_true, y_pred):
+        role = y_true[:, 1]
+        distances, same = _squared_distances(y_true[:, 0], y_pred)
+        if not self.squared:
+            # The square root has no gradient at 0, where a positive shows the very image.
+            distances = ops.sqrt(ops.maximum(distances, 1e-12))
+        own = ops.logical_and(same, ops.equal(role, QUERY)[:, None])
+        positive = ops.logical_and(own, ops.equal(role, POSITIVE)[None, :])
+        best = ops.min(ops.where(positive, distances, 5.0), axis=1, keepdims=True)
+        # 5 is farther than unit vectors can be: there was no positive.
+        triplet = ops.logical_and(ops.logical_and(own, ops.equal(role, NEGATIVE)[None, :]), best < 5.0)
+        hinge = ops.where(triplet, ops.relu(self.margin + best - distances), 0.0)
+        counted = triplet if self.mean_over == "negatives" else hinge > 0.0
+        count = ops.maximum(ops.sum(ops.cast(counted, hinge.dtype)), 1.0)
+        # Keras takes the mean over the images.
+        return ops.sum(hinge, axis=1) * (ops.cast(ops.shape(hinge)[0], hinge.dtype) / count)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "margin": self.margin,
+            "squared": self.squared,
+            "mean_over": self.mean_over,
+        }

@@ -7,6 +7,7 @@ from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
 from tfplaces.training.judging import StopEarly, ValidationMap
 from tfplaces.training.model_training import ModelTraining
+from tfplaces.training.netvlad_batches import NetVLADBatches
 from tfplaces.training.partial import first_trained, trained_from
 from tfplaces.training.place_batches import PlaceBatches
 from tfplaces.training.rated_optimizers import RatedAdam, RatedSGD, rate_factors
@@ -23,6 +24,7 @@ __all__ = [
     "ImageBatches",
     "MinedPairs",
     "ModelTraining",
+    "NetVLADBatches",
     "PlaceBatches",
     "RandAugment",
     "RatedAdam",

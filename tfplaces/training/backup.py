@@ -8,14 +8,18 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfplaces.common.errors import UserError
+from tfplaces.training.batches import ImageBatches
 from tfplaces.training.checkpoint import Checkpoint
 
 # What Keras sets on every callback.
 _OF_KERAS = {"params", "_model", "model", "validation_data"}
+# What the names of the batches' arrays begin with; no class of a callback does.
+_BATCHES = "batches."
 
 
 class Backup(keras.callbacks.Callback):
-    """Saves variables of model and optimizer, and the state of the other callbacks, after every epoch.
+    """Saves variables of model and optimizer, and the state of the batches and the other callbacks, after every epoch.
 
     Those of a callback's attributes are kept that have changed since it was made and are numbers, strings or lists of
     them, or lists of arrays: what `EarlyStopping` and `ReduceLROnPlateau` count, and the best weights. It has to be the
@@ -24,17 +28,18 @@ class Backup(keras.callbacks.Callback):
     Args:
         checkpoint: where the state is kept.
         callbacks: the others, whose state is kept.
+        batches: what is fitted, see `ImageBatches.state`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, callbacks: Sequence[keras.callbacks.Callback]):
+    def __init__(self, checkpoint: Checkpoint, callbacks: Sequence[keras.callbacks.Callback], batches: ImageBatches):
         super().__init__()
-        self._checkpoint, self._callbacks = checkpoint, list(callbacks)
+        self._checkpoint, self._callbacks, self._batches = checkpoint, list(callbacks), batches
         self._made_with = {key: _values(callback) for key, callback in self._named().items()}
         self._found: dict[str, Any] | None = None
         self._done = 0
 
     def restore(self, fitted: keras.Model) -> dict[str, Any] | None:
-        """Sets a compiled model, its optimizer and the callbacks to the state that was kept, if there is one.
+        """Sets a compiled model, its optimizer, the batches and the callbacks to what was kept, if there is something.
 
         Returns:
             None if there is none, or `epoch`, the number of epochs that were done, `stopped`, whether a callback had
@@ -47,6 +52,7 @@ class Backup(keras.callbacks.Callback):
         if self._found is not None:
             self._done = self._found["epoch"]
             self._restore_callbacks()
+            self._restore_batches()
         return self._found
 
     def on_train_begin(self, logs=None):
@@ -71,7 +77,7 @@ class Backup(keras.callbacks.Callback):
 
     def _save(self, ended: bool) -> None:
         plain: dict[str, dict[str, Any]] = {}
-        arrays: dict[str, np.ndarray] = {}
+        arrays = {f"{_BATCHES}{name}": array for name, array in self._batches.state().items()}
         for key, callback in self._named().items():
             made_with = self._made_with[key]
             changed = {n: v for n, v in _values(callback).items() if n not in made_with or made_with[n] != v}
@@ -81,6 +87,15 @@ class Backup(keras.callbacks.Callback):
                     arrays |= {f"{key}.{name}.{i}": array for i, array in enumerate(value)}
         state = {"epoch": self._done, "stopped": bool(self.model.stop_training), "ended": ended, "callbacks": plain}
         self._checkpoint.save(self.model, state, arrays)
+
+    def _restore_batches(self) -> None:
+        assert self._found is not None
+        state = {name[len(_BATCHES) :]: value for name, value in self._found.items() if name.startswith(_BATCHES)}
+        try:
+            self._batches.set_state(state)
+        except UserError as error:
+            path = self._checkpoint.path
+            raise UserError(f"{path}: not the state of this run ({error}); remove it to start anew") from None
 
     def _restore_callbacks(self) -> None:
         assert self._found is not None

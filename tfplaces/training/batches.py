@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ import numpy as np
 from tfplaces.common.errors import UserError
 from tfplaces.datasets import Images, PlaceDataset, read_batch
 from tfplaces.describers import KerasDescriber
+from tfplaces.training.augmentation import Augmentation
 from tfplaces.training.mining import PairMiner
 
 # Keras takes so many batches before the first step, to learn of their shapes.
@@ -21,6 +22,9 @@ _LOOKED_AT = 2
 
 class ImageBatches(keras.utils.PyDataset):
     """Images with targets for `fit`. What comes when depends on nothing but the epoch and the network at that time.
+
+    A strategy that remembers something from epoch to epoch gives it as its `state`, which `tfplaces.training.fit` keeps
+    with the checkpoint.
 
     A strategy overrides `choose` and `targets`. Images are read ahead in threads, but batches are chosen in the main
     thread between two steps, so that a strategy may use the network that is being trained and the same seed still gives
@@ -31,19 +35,30 @@ class ImageBatches(keras.utils.PyDataset):
         images: what batches are made of.
         size: (height, width) in pixels that images are read at.
         steps: batches of an epoch, the same in each as Keras expects it.
+        augmentation: changes the images of a batch, with a generator that depends on the seed, the epoch and the step.
+        seed: see augmentation.
     """
 
-    def __init__(self, images: Images, size: tuple[int, int], steps: int):
+    def __init__(
+        self,
+        images: Images,
+        size: tuple[int, int],
+        steps: int,
+        *,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ):
         # With two, Keras runs its generator in threads of its own, which may wait for a step to be done.
         super().__init__(workers=2, max_queue_size=4)
         self.images, self.size, self._steps = images, size, steps
+        self._augmentation, self._seed = augmentation, seed
         self._epoch: int | None = None
         self._chosen: list[np.ndarray] = []
         self._source: Iterator[list[np.ndarray]] = iter(())
         self._changed = threading.Condition()
 
     def choose(self, epoch: int) -> Iterator[list[np.ndarray]]:
-        """The batches of an epoch, as indices of images of any shape, int64.
+        """The batches of an epoch, as indices of images of any shape, int64; -1 stands for no image.
 
         Args:
             epoch: which one, 0-based.
@@ -59,8 +74,23 @@ class ImageBatches(keras.utils.PyDataset):
         raise NotImplementedError
 
     def augment(self, images: np.ndarray, epoch: int, step: int) -> np.ndarray:
-        """The images of a batch as they are trained on, in a thread; as they are unless a strategy changes them."""
-        return images
+        """The images of a batch as they are trained on, in a thread."""
+        if self._augmentation is None:
+            return images
+        return self._augmentation(images, np.random.default_rng([self._seed, epoch, step]))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What is remembered of the epochs before and the following depend on; nothing unless a strategy does."""
+        return {}
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Remembers what another object's `state` gave.
+
+        Raises:
+            UserError: it is of other batches.
+        """
+        if state:
+            raise UserError(f"{type(self).__name__} remember nothing, but a state has {', '.join(sorted(state))}")
 
     def start_epoch(self, epoch: int) -> None:
         """Chooses the first batches of an epoch with the network as it is, unless it is the present epoch."""
@@ -104,7 +134,7 @@ class ImageBatches(keras.utils.PyDataset):
             if epoch is None:
                 return None  # closed: nobody takes it
             batch = self._chosen[index]
-        images = self.augment(read_batch(self.images, batch.ravel(), self.size), epoch, index)
+        images = self.augment(read_batch(self.images, batch[batch >= 0], self.size), epoch, index)
         return images, self.targets(batch, images)
 
 

@@ -50,7 +50,7 @@ def fit(
     given = [stop, *callbacks]
     every = [batches.driver(), *given]
     if checkpoint is not None:
-        backup = Backup(checkpoint, given)
+        backup = Backup(checkpoint, given, batches)
         every.append(backup)
         found = backup.restore(fitted)
         if found is not None:

@@ -18,6 +18,80 @@ QUERIES_PER_CACHE = 1000
 MAX_POSITIVES = 10
 
 
+class Anchors:
+    """The images that training starts from, and what is known of each: what it is drawn towards and told from.
+
+    They are the data set's queries that have something to be trained towards, and the database images as well where
+    places have labels and another image of theirs is in the database.
+
+    Args:
+        dataset: what to learn from.
+
+    Attributes:
+        images: database, then queries: what all indices point to.
+        indices: the anchors, int64 `[n]`.
+        database: how many of the images are of the database.
+    """
+
+    def __init__(self, dataset: PlaceDataset):
+        self.images = Concatenation(dataset.database, dataset.queries)
+        self.database = len(dataset.database)
+        self._truth = dataset.truth
+        self.indices = self.database + np.array(dataset.truth.trainable(), np.int64)
+        same_label = dataset.truth.of_same_label
+        if same_label is not None:
+            self.indices = np.concatenate([self.indices, np.flatnonzero(same_label.lengths > 1)])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def positives(self, anchor: int) -> np.ndarray:
+        """The images that an anchor is drawn towards, int64 `[n]`, sorted."""
+        if anchor >= self.database:
+            return self._truth.to_train(anchor - self.database)
+        assert self._truth.of_same_label is not None  # only then are database images anchors
+        place = self._truth.of_same_label[anchor]
+        return place[place != anchor]
+
+    def shown(self, anchor: int) -> set[int]:
+        """The anchor and all that must not come into its batch as another place.
+
+        What stands for a label, and thereby for all its images, is a number below 0.
+        """
+        related, labels = self._related(anchor), self._truth.database_labels
+        return {anchor, *(related if labels is None else -1 - np.unique(labels[related])).tolist()}
+
+    def negatives(self, anchor: int, candidates: np.ndarray) -> np.ndarray:
+        """Which database images surely show another place than an anchor.
+
+        Args:
+            anchor: an index.
+            candidates: indices of database images, int64 `[n]`.
+
+        Returns:
+            a truth value for each candidate, bool `[n]`.
+        """
+        related, labels = self._related(anchor), self._truth.database_labels
+        if labels is None:
+            return ~np.isin(candidates, related)
+        return ~np.isin(labels[candidates], labels[related])
+
+    def photos(self, anchors: np.ndarray) -> np.ndarray:
+        """The database indices of the anchors' own images, or the anchors where they have none: what to describe."""
+        own = self._truth.own_images
+        if own is None:
+            return anchors
+        queries = anchors >= self.database
+        own = np.where(queries, own[np.where(queries, anchors - self.database, 0)], -1)
+        return np.where(own < 0, anchors, own)
+
+    def _related(self, anchor: int) -> np.ndarray:
+        """The database images that may show the anchor's place, int64 `[n]`."""
+        if anchor >= self.database:
+            return self._truth.never_negative(anchor - self.database)
+        return np.array([anchor])
+
+
 class PairMiner:
     """Finds training batches in a data set.
 
@@ -39,16 +113,11 @@ class PairMiner:
     def __init__(self, dataset: PlaceDataset, pairs: int, seed: int = 0):
         if pairs < 2:
             raise UserError(f"pairs={pairs}: at least 2, each other's negatives")
-        self.images = Concatenation(dataset.database, dataset.queries)
+        self._anchors = Anchors(dataset)
+        self.images = self._anchors.images
         self._seed = seed
         self._pairs = pairs
         self._labelled = dataset.database_places is not None
-        self._truth = dataset.truth
-        self._database = len(dataset.database)
-        self._anchors = self._database + np.array(dataset.truth.trainable(), np.int64)
-        same_label = dataset.truth.of_same_label
-        if same_label is not None:
-            self._anchors = np.concatenate([self._anchors, np.flatnonzero(same_label.lengths > 1)])
         if len(self._anchors) < 2:
             raise UserError(f"{dataset.spec}: fewer than two queries have a positive, there is nothing to train on")
 
@@ -56,29 +125,15 @@ class PairMiner:
         """Queries of an epoch."""
         return len(self._anchors)
 
-    def _positives(self, anchor: int) -> np.ndarray:
-        """The images that an anchor is drawn towards, sorted."""
-        if anchor >= self._database:
-            return self._truth.to_train(anchor - self._database)
-        assert self._truth.of_same_label is not None  # only then are database images anchors
-        place = self._truth.of_same_label[anchor]
-        return place[place != anchor]
-
-    def _place(self, anchor: int) -> set[int]:
-        """The anchor and all that must not come into its batch as another place; a label stands for all its images."""
-        related = np.array([anchor])
-        if anchor >= self._database:
-            related = self._truth.never_negative(anchor - self._database)
-        labels = self._truth.database_labels
-        return {anchor, *(related if labels is None else -1 - np.unique(labels[related])).tolist()}
-
     @property
     def steps(self) -> int:
         """About how many batches a pass over the queries makes, whatever the network.
 
         A batch takes at most `pairs` queries, at most one of those that show the same image, and at least one other.
         """
-        shown = collections.Counter(itertools.chain.from_iterable(map(self._place, self._anchors.tolist())))
+        shown = collections.Counter(
+            itertools.chain.from_iterable(map(self._anchors.shown, self._anchors.indices.tolist()))
+        )
         largest = max(shown.values())
         return max(-(-len(self) // self._pairs), min(largest, len(self) - largest))
 
@@ -100,12 +155,12 @@ class PairMiner:
             the images of the next 1000 when those are asked for.
         """
         rng = np.random.default_rng([self._seed, epoch, again])
-        queries = rng.permutation(self._anchors)
+        queries = rng.permutation(self._anchors.indices)
         for start in range(0, len(queries), QUERIES_PER_CACHE):
             yield list(self._batches(describer, queries[start : start + QUERIES_PER_CACHE], pool, rng))
 
     def _batches(self, describer: Describer, queries: np.ndarray, pool: int, rng) -> Iterator[np.ndarray]:
-        candidates = [rng.permutation(self._positives(q))[:MAX_POSITIVES] for q in queries]
+        candidates = [rng.permutation(self._anchors.positives(q))[:MAX_POSITIVES] for q in queries]
         needed = np.unique(np.concatenate([queries, *candidates]))
         descriptors = describe_images(describer, Subset(self.images, needed), "mining")
         row = {image: k for k, image in enumerate(needed)}
@@ -122,7 +177,7 @@ class PairMiner:
             shown: set[int] = set()
             for k in (first, *others[np.argsort(-near[first, others], kind="stable")]):
                 # Everything of the place: none of it may come in as another place.
-                place = self._place(int(queries[k]))
+                place = self._anchors.shown(int(queries[k]))
                 if not shown & place and len(batch) < self._pairs:
                     batch.append(k)
                     shown |= place

@@ -32,7 +32,7 @@ class PlaceBatches(ImageBatches):
         beside: whether the places that lie beside one come into its batch, as long as there is room. They are hard to
             tell from it, and training on them pushes the headings of a spot apart: that suits a truth of the same
             heading, and may cost average precision where any heading within the radius is right.
-        augmentation: changes the images of a batch, with a generator that depends on the seed, the epoch and the step.
+        augmentation: see `ImageBatches`.
         seed: gives all that is drawn.
 
     Raises:
@@ -57,7 +57,7 @@ class PlaceBatches(ImageBatches):
                 "nothing to tell apart, or nothing to draw together, otherwise"
             )
         fewest = images_of_place if min_images is None else min_images
-        self._places, self._seed, self._augmentation = places, seed, augmentation
+        self._places = places
         self._places_in_batch, self._images_of_place = places_in_batch, images_of_place
         self._beside = beside
         self._usable = np.flatnonzero(places.members.lengths >= max(fewest, 2))
@@ -70,7 +70,8 @@ class PlaceBatches(ImageBatches):
             raise UserError(
                 f"{places.spec}: all its {len(self._usable)} places overlap, there is nothing to tell apart"
             )
-        super().__init__(places.images, size, -(-len(self._usable) // places_in_batch))
+        steps = -(-len(self._usable) // places_in_batch)
+        super().__init__(places.images, size, steps, augmentation=augmentation, seed=seed)
 
     def choose(self, epoch: int) -> Iterator[list[np.ndarray]]:
         rng = np.random.default_rng([self._seed, epoch])
@@ -105,11 +106,6 @@ class PlaceBatches(ImageBatches):
 
     def targets(self, batch: np.ndarray, images: np.ndarray) -> np.ndarray:
         return np.repeat(np.arange(len(batch)), batch.shape[1])
-
-    def augment(self, images: np.ndarray, epoch: int, step: int) -> np.ndarray:
-        if self._augmentation is None:
-            return images
-        return self._augmentation(images, np.random.default_rng([self._seed, epoch, step]))
 
     def _drawn(self, place: int, rng: np.random.Generator) -> np.ndarray:
         members = self._places.members[place]
