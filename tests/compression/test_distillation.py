@@ -10,7 +10,6 @@ import pytest
 
 from tfplaces.compression import (
     Compressed,
-    CosineDistance,
     Distillation,
     Recipe,
     SharedTraining,
@@ -21,20 +20,11 @@ from tfplaces.compression.tfmot import import_tfmot
 from tfplaces.datasets import Images, PlaceDataset, cached, load_dataset
 from tfplaces.describers import describe_images
 from tfplaces.describers.keras import KerasDescriber
+from tfplaces.losses import CosineDistance
 from tfplaces.models import PlaceNet
 from tfplaces.training import add_whitening, initialize_netvlad
 
 SIZE = (48, 64)
-
-
-def test_the_distance_by_hand() -> None:
-    """Cosines 1, 0 and -1 of vectors of any length; the mean over positions is taken for each image."""
-    a = np.array([[[3, 0], [0, 2]], [[1, 0], [4, 0]]], np.float32)
-    b = np.array([[[5, 0], [1, 0]], [[-1, 0], [-9, 0]]], np.float32)
-    np.testing.assert_allclose(CosineDistance(reduction=None)(a, b), [0.5, 2.0], atol=1e-6)
-    np.testing.assert_allclose(CosineDistance()(a[:, 0], b[:, 0]), 1.0, atol=1e-6)
-    copy = keras.losses.deserialize(keras.losses.serialize(CosineDistance()))
-    assert float(copy(a, b)) == float(CosineDistance()(a, b))
 
 
 class Unreadable(Images):

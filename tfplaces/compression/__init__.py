@@ -1,7 +1,7 @@
 """Trained pruning and weight sharing, and the `.places` file that holds the result."""
 
 from tfplaces.coding import FileStatistics, SharedKernel, places_statistics
-from tfplaces.compression.distillation import CosineDistance, Distillation
+from tfplaces.compression.distillation import Distillation
 from tfplaces.compression.finetuning import FineTuning, PrunedTraining, SharedTraining
 from tfplaces.compression.kernels import Kernel, find_kernels
 from tfplaces.compression.monitor import Monitor
@@ -14,7 +14,6 @@ from tfplaces.compression.tfmot import import_tfmot
 
 __all__ = [
     "Compressed",
-    "CosineDistance",
     "Distillation",
     "EmptyKernelError",
     "FileStatistics",

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from tfplaces.datasets import Images
 from tfplaces.describers import KerasDescriber, describe_images
-from tfplaces.layers import l2_normalize
+from tfplaces.losses import CosineDistance
 from tfplaces.models import PlaceNet
-from tfplaces.training import Checkpoint, ImageBatches, RatedAdam, fit
-
-BATCH_SIZE = 16
-
-
-@keras.saving.register_keras_serializable(package="tfplaces")
-class CosineDistance(keras.losses.Loss):
-    """1 − cosine along the last axis, 0 to 2, its mean over the axes between: float `[batch, ..., dim]` both."""
-
-    def __init__(self, name: str = "cosine_distance", **kwargs):
-        super().__init__(name=name, **kwargs)
-
-    def call(self, y_true, y_pred):
-        distance = 1.0 - ops.sum(l2_normalize(y_true) * l2_normalize(y_pred), axis=-1)
-        return ops.mean(ops.reshape(distance, (ops.shape(distance)[0], -1)), axis=-1)
+from tfplaces.training import Checkpoint, DescribedBatches, RatedAdam, fit
 
 
 class Distillation:
@@ -84,17 +69,13 @@ def _frozen_backbone(model: PlaceNet, size: tuple[int, int]):
     return tf.function(lambda images: frozen(tf.cast(images, tf.float32), training=False), signature)
 
 
-class _Batches(ImageBatches):
+class _Batches(DescribedBatches):
     """Batches of images with the descriptors, and the local features, that the float network gives them."""
 
     def __init__(self, images: Images, size: tuple[int, int], descriptors: np.ndarray, features, seed: int):
-        super().__init__(images, size, -(-len(images) // BATCH_SIZE))
-        self._descriptors, self._features, self._seed = descriptors, features, seed
-
-    def choose(self, epoch: int) -> Iterator[list[np.ndarray]]:
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self.images))
-        yield [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
+        super().__init__(images, size, descriptors, seed=seed)
+        self._features = features
 
     def targets(self, batch: np.ndarray, images: np.ndarray):
-        descriptors = self._descriptors[batch]
+        descriptors = super().targets(batch, images)
         return descriptors if self._features is None else (descriptors, self._features(images))

@@ -4,7 +4,9 @@ from tfplaces.training.assembly import assemble, initialize_netvlad
 from tfplaces.training.augmentation import Augmentation, CropAndJitter, RandAugment, make_augmentation
 from tfplaces.training.batches import ImageBatches, MinedPairs
 from tfplaces.training.checkpoint import Checkpoint
+from tfplaces.training.described_batches import DescribedBatches
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
+from tfplaces.training.head_regression import fit_head
 from tfplaces.training.judging import StopEarly, ValidationMap
 from tfplaces.training.model_training import ModelTraining
 from tfplaces.training.netvlad_batches import NetVLADBatches
@@ -12,6 +14,7 @@ from tfplaces.training.partial import first_trained, trained_from
 from tfplaces.training.place_batches import PlaceBatches
 from tfplaces.training.rated_optimizers import RatedAdam, RatedSGD, rate_factors
 from tfplaces.training.schedules import WarmUp, make_schedule
+from tfplaces.training.teaching import TeacherBatches, teach
 from tfplaces.training.trainer import TripletTuning, train
 from tfplaces.training.whitening import add_whitening
 from tfplaces.training.work_dir import WorkDir
@@ -20,6 +23,7 @@ __all__ = [
     "Augmentation",
     "Checkpoint",
     "CropAndJitter",
+    "DescribedBatches",
     "DivergedError",
     "ImageBatches",
     "MinedPairs",
@@ -31,6 +35,7 @@ __all__ = [
     "RatedSGD",
     "StopEarly",
     "StopIfDiverged",
+    "TeacherBatches",
     "TripletTuning",
     "ValidationMap",
     "WarmUp",
@@ -39,10 +44,12 @@ __all__ = [
     "assemble",
     "first_trained",
     "fit",
+    "fit_head",
     "initialize_netvlad",
     "make_augmentation",
     "make_schedule",
     "rate_factors",
+    "teach",
     "train",
     "trained_from",
 ]

@@ -85,7 +85,7 @@ def bare_components(
             place = stack.enter_context(working_folder(folder or tempfile.gettempdir()))
         else:
             place = os.path.join(work_dir, "whitening")
-        vectors = DescriptorFile(place, _digest(bare), bare.input_size, images, bare.descriptor_dim)
+        vectors = DescriptorFile(place, network_digest(bare), bare.input_size, images, bare.descriptor_dim)
         if vectors.done:
             print(f"whitening: goes on from {vectors.done:,} of {len(images):,} images")
         found = principal_components(describe_images(KerasDescriber(bare), images, "whitening", vectors), count)
@@ -93,7 +93,7 @@ def bare_components(
         return found
 
 
-def _digest(model: PlaceNet) -> str:
+def network_digest(model: PlaceNet) -> str:
     """What tells networks apart that compute different descriptors: what they are and all their weights."""
     digest = hashlib.sha256(json.dumps(model.get_config()).encode())
     for variable in model.weights:
