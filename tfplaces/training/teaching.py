@@ -76,7 +76,7 @@ class TeacherBatches(DescribedBatches):
         batch_size: images in a batch.
         seed: gives the versions and the order.
         folder: keeps the teacher's descriptors, for a call that goes on where another was killed; None for memory.
-        identity: what tells teachers and augmentations apart in the folder, as the SHA-256 of a file.
+        identity: what tells teachers apart in the folder, as the SHA-256 of its file.
 
     Attributes:
         descriptor_dim: length of the teacher's descriptors.
@@ -109,7 +109,8 @@ class TeacherBatches(DescribedBatches):
             every = Versions(kept, augmentation, versions, seed)
         out = None
         if folder is not None:
-            out = DescriptorFile(folder, identity, teacher.input_size, every, teacher.descriptor_dim)
+            described = f"{identity} {augmentation!r}"
+            out = DescriptorFile(folder, described, teacher.input_size, every, teacher.descriptor_dim)
         descriptors = describe_images(teacher, every, "the teacher's descriptors", out)
         super().__init__(every, size, descriptors, batch_size=batch_size, seed=seed)
         self.descriptor_dim = teacher.descriptor_dim
