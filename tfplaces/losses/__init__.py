@@ -7,11 +7,13 @@ in turn. Keras gives a loss its labels as float32, which tells whole numbers apa
 batch from 0 where labels are larger.
 """
 
+from tfplaces.losses.batch_loss import BatchLoss
 from tfplaces.losses.cosine_distance import CosineDistance
 from tfplaces.losses.multi_similarity import MultiSimilarityLoss, MultiSimilarityMiner
 from tfplaces.losses.triplets import TripletRankingLoss, TupleTripletLoss, WeaklySupervisedTripletLoss
 
 __all__ = [
+    "BatchLoss",
     "CosineDistance",
     "MultiSimilarityLoss",
     "MultiSimilarityMiner",

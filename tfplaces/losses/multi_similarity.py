@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfplaces.losses.batch_loss import BatchLoss
+
 
 @keras.saving.register_keras_serializable(package="tfplaces")
 class MultiSimilarityMiner:
@@ -54,7 +56,7 @@ DEFAULT_MINER = MultiSimilarityMiner()
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")
-class MultiSimilarityLoss(keras.losses.Loss):
+class MultiSimilarityLoss(BatchLoss):
     """The multi-similarity loss (Wang et al., CVPR 2019, equation 15), the mean over the images of the batch.
 
     With s the cosine of an anchor with another image and λ the base, an anchor's loss is
@@ -63,7 +65,8 @@ class MultiSimilarityLoss(keras.losses.Loss):
 
     over the pairs that the miner keeps; a side without any is 0. The defaults are those of GSV-Cities (Ali-bey et al.,
     Neurocomputing 2022). Descriptors of any length are compared by their cosine, in float32 or wider, as exp(β) is
-    beyond float16. An image and itself are no pair.
+    beyond float16. An image and itself are no pair. On several replicas pairs are made of all their images, see
+    `BatchLoss`; where an optimizer accumulates gradients over several batches, of those of one batch only.
 
     Args:
         alpha: α, how much the hardest positives count more than the others, above 0.
@@ -85,11 +88,11 @@ class MultiSimilarityLoss(keras.losses.Loss):
         self.alpha, self.beta, self.base = float(alpha), float(beta), float(base)
         self.miner = miner
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        dtype = keras.backend.result_type(y_pred.dtype, "float32")
-        descriptors = ops.normalize(ops.cast(y_pred, dtype), axis=-1)
+    def of_batch(self, labels: Any, descriptors: Any) -> Any:
+        labels = ops.reshape(labels, (-1,))
+        dtype = keras.backend.result_type(descriptors.dtype, "float32")
+        descriptors = ops.normalize(ops.cast(descriptors, dtype), axis=-1)
         similarities = ops.matmul(descriptors, ops.transpose(descriptors))
-        labels = ops.reshape(y_true, (-1,))
         same = ops.equal(labels[:, None], labels[None, :])
         positives = ops.logical_and(same, ops.logical_not(ops.eye(ops.shape(labels)[0], dtype="bool")))
         negatives = ops.logical_not(same)

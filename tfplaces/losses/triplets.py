@@ -8,17 +8,18 @@ import keras
 from keras import ops
 
 from tfplaces.common.errors import UserError
+from tfplaces.losses.batch_loss import BatchLoss
 
 
-def _squared_distances(y_true, y_pred):
+def _squared_distances(labels, descriptors):
     """‖a − b‖² of all pairs, and which pairs are of one place (an image and itself too): both `[batch, batch]`."""
-    labels = ops.reshape(y_true, (-1,))
-    distances = 2.0 - 2.0 * ops.matmul(y_pred, ops.transpose(y_pred))
+    labels = ops.reshape(labels, (-1,))
+    distances = 2.0 - 2.0 * ops.matmul(descriptors, ops.transpose(descriptors))
     return ops.relu(distances), ops.equal(labels[:, None], labels[None, :])
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")
-class TripletRankingLoss(keras.losses.Loss):
+class TripletRankingLoss(BatchLoss):
     """1/2 · max(0, m + ‖q − p‖² − ‖q − n‖²) (Saha et al., ACPR 2017), summed over each query's triplets.
 
     A triplet is a query q, another image p of its place and an image n of another place. The mean is over the queries.
@@ -31,9 +32,9 @@ class TripletRankingLoss(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.margin = margin
 
-    def call(self, y_true, y_pred):
-        distances, same = _squared_distances(y_true, y_pred)
-        itself = ops.eye(ops.shape(y_pred)[0], dtype="bool")
+    def of_batch(self, labels, descriptors):
+        distances, same = _squared_distances(labels, descriptors)
+        itself = ops.eye(ops.shape(labels)[0], dtype="bool")
         # [query, positive, negative]
         valid = ops.logical_and(
             ops.logical_and(same, ops.logical_not(itself))[:, :, None], ops.logical_not(same)[:, None, :]
@@ -46,7 +47,7 @@ class TripletRankingLoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")
-class WeaklySupervisedTripletLoss(keras.losses.Loss):
+class WeaklySupervisedTripletLoss(BatchLoss):
     """Σ_n max(0, m + min_p ‖q − p‖² − ‖q − n‖²) (Arandjelović et al., CVPR 2016, equation 7), the mean over queries.
 
     Only the best of the potential positives p counts: images taken at one place may look different ways. Queries
@@ -60,9 +61,9 @@ class WeaklySupervisedTripletLoss(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.margin = margin
 
-    def call(self, y_true, y_pred):
-        distances, same = _squared_distances(y_true, y_pred)
-        itself = ops.eye(ops.shape(y_pred)[0], dtype="bool")
+    def of_batch(self, labels, descriptors):
+        distances, same = _squared_distances(labels, descriptors)
+        itself = ops.eye(ops.shape(labels)[0], dtype="bool")
         best = ops.min(ops.where(ops.logical_and(same, ops.logical_not(itself)), distances, 5.0), axis=1, keepdims=True)
         hinge = ops.relu(self.margin + best - distances)
         # 5 is farther than unit vectors can be: there was no positive.
@@ -77,7 +78,7 @@ QUERY, POSITIVE, NEGATIVE = 0, 1, 2
 
 
 @keras.saving.register_keras_serializable(package="tfplaces")
-class TupleTripletLoss(keras.losses.Loss):
+class TupleTripletLoss(BatchLoss):
     """max(0, m + min_p d(q, p) − d(q, n)) of training tuples (Arandjelović et al., CVPR 2016, equation 7).
 
     A training tuple is a query q, potential positives p and the negatives n that were mined for it. Only the query is
@@ -108,9 +109,9 @@ class TupleTripletLoss(keras.losses.Loss):
             raise UserError(f"mean_over={mean_over!r}: violating or negatives")
         self.margin, self.squared, self.mean_over = margin, squared, mean_over
 
-    def call(self, y_true, y_pred):
-        role = y_true[:, 1]
-        distances, same = _squared_distances(y_true[:, 0], y_pred)
+    def of_batch(self, labels, descriptors):
+        role = labels[:, 1]
+        distances, same = _squared_distances(labels[:, 0], descriptors)
         if not self.squared:
             # The square root has no gradient at 0, where a positive shows the very image.
             distances = ops.sqrt(ops.maximum(distances, 1e-12))

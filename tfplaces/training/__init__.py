@@ -5,6 +5,7 @@ from tfplaces.training.augmentation import Augmentation, CropAndJitter, RandAugm
 from tfplaces.training.batches import ImageBatches, MinedPairs
 from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.described_batches import DescribedBatches
+from tfplaces.training.distribution import gpu_strategy
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
 from tfplaces.training.head_regression import fit_head
 from tfplaces.training.judging import StopEarly, ValidationMap
@@ -45,6 +46,7 @@ __all__ = [
     "first_trained",
     "fit",
     "fit_head",
+    "gpu_strategy",
     "initialize_netvlad",
     "make_augmentation",
     "make_schedule",

@@ -52,6 +52,7 @@ class ImageBatches(keras.utils.PyDataset):
         super().__init__(workers=2, max_queue_size=4)
         self.images, self.size, self._steps = images, size, steps
         self._augmentation, self._seed = augmentation, seed
+        self._replicas = 1
         self._epoch: int | None = None
         self._chosen: list[np.ndarray] = []
         self._source: Iterator[list[np.ndarray]] = iter(())
@@ -104,6 +105,13 @@ class ImageBatches(keras.utils.PyDataset):
         if step + 1 >= len(self._chosen):
             self._choose_more(1)
 
+    def for_replicas(self, replicas: int) -> None:
+        """Makes each batch a whole multiple of the replicas that share it; the images beyond are left out of it.
+
+        Keras fits only parts of equal size, and takes the mean over parts as if they were of equal size.
+        """
+        self._replicas = replicas
+
     def driver(self) -> keras.callbacks.Callback:
         """The callback that calls `start_epoch`, `step_done` and, when the fit ends, `close`."""
         return _Driver(self)
@@ -135,7 +143,9 @@ class ImageBatches(keras.utils.PyDataset):
                 return None  # closed: nobody takes it
             batch = self._chosen[index]
         images = self.augment(read_batch(self.images, batch[batch >= 0], self.size), epoch, index)
-        return images, self.targets(batch, images)
+        targets = self.targets(batch, images)
+        kept = len(images) // self._replicas * self._replicas
+        return keras.tree.map_structure(lambda values: values[:kept], (images, targets))
 
 
 class _Driver(keras.callbacks.Callback):

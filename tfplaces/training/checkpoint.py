@@ -39,8 +39,9 @@ class Checkpoint:
         arrays["state"] = np.array(json.dumps(dict(state)))
         with replacing(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, array in arrays.items():
+                value = array.numpy() if isinstance(array, keras.Variable) else array  # of a replica's, the first
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, np.asanyarray(getattr(array, "value", array)), allow_pickle=False)
+                    np.lib.format.write_array(file, np.asanyarray(value), allow_pickle=False)
 
     def restore(self, fitted: keras.Model) -> dict[str, Any] | None:
         """Sets a model's and its optimizer's variables as saved.

@@ -45,6 +45,18 @@ def fit(
             there is one.
         UserError: the checkpoint is of another fit.
     """
+    with fitted.distribute_strategy.scope():
+        _fit(fitted, batches, epochs, callbacks, checkpoint)
+
+
+def _fit(
+    fitted: keras.Model,
+    batches: ImageBatches,
+    epochs: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+    checkpoint: Checkpoint | None,
+) -> None:
+    """See `fit`; in the scope of the strategy that the model was made in, which restoring an optimizer needs."""
     done = 0
     stop = StopIfDiverged()
     given = [stop, *callbacks]
@@ -58,6 +70,14 @@ def fit(
                 return
             print(f"going on after epoch {found['epoch']} of {epochs}", file=sys.stderr)
             done = epochs if found["stopped"] else found["epoch"]
+    replicas = fitted.distribute_strategy.num_replicas_in_sync
+    batches.for_replicas(replicas)
+    if replicas > 1:
+        print(
+            f"training on {replicas} devices, which share every batch; images beyond a multiple of {replicas} are left "
+            "out of it",
+            file=sys.stderr,
+        )
     try:
         # With the weights that the epoch starts with: Keras looks at batches before any callback is called.
         batches.start_epoch(done)
