@@ -1,20 +1,25 @@
-"""Assembles a place-recognition network, trains it with triplets and fits its whitening; writes OUTPUT/model.keras.
+"""Assembles a place-recognition network, trains it and fits its whitening; writes OUTPUT/model.keras.
 
 tfplaces-train --dataset=folder:photos --backbone=mobilenet_v1 --backbone_weights=imagenet --output=run
+tfplaces-train --flagfile=recipes/place_batches.flags --dataset=utm:DIR --backbone=mobilenet_v1 --output=run
 
-A run that was interrupted, even by a kill, goes on with the same command to the same network. What it has so far lies
-in OUTPUT/train.work, which is removed in the end.
+Flags may be given in a file, as in the second command. A run that was interrupted, even by a kill, goes on with the
+same command to the same network. What it has so far lies in OUTPUT/train.work, which is removed in the end.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.extras import needed_by
 from tfplaces.tools import entry, flag_values
+from tfplaces.workflows import training_recipes
+from tfplaces.workflows.training_recipes import RECIPES, PlaceBatchesRecipe
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -49,11 +54,109 @@ def define_flags(values: flags.FlagValues) -> None:
            "at 0.5 all of them vary alike, at 0 they stay as they are; less is safer where images are few or all taken "
            "by day. auto takes the best of 0, 0.25 and 0.5 by mAP on --val_dataset, or on the places held out of "
            "--dataset.", flag_values=values)  # fmt: skip
-    integer("epochs", 10, "How often to go through the data set; 0 assembles a network without training it.",
-            lower_bound=0, flag_values=values)  # fmt: skip
-    number("learning_rate", 1e-4, "The step size of the optimizer, Adam.", lower_bound=0, flag_values=values)
-    number("margin", 0.1, "The margin of the triplet loss, on squared distances of unit vectors.", lower_bound=0,
-           flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("method", PlaceBatchesRecipe.method, sorted(RECIPES), "What the network learns from: "
+                      "place_batches, batches of many places with several images of each, and the multi-similarity "
+                      "loss.", flag_values=values)  # fmt: skip
+    flags.DEFINE_boolean("tensorboard", False, "Write what TensorBoard shows of the training to OUTPUT/tensorboard.",
+                         flag_values=values)  # fmt: skip
+    _define_recipe(values)
+
+
+def _define_recipe(values: flags.FlagValues) -> None:
+    """The flags that become the recipe; those that are not given are what suits the method."""
+
+    def flag(define: Callable[..., object], name: str, text: str, **bounds: object) -> None:
+        define(name, default=None, help=text + training_recipes.defaults(name), flag_values=values, **bounds)
+
+    string, integer, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
+    flag(
+        integer,
+        "epochs",
+        "How often to go through the data set; 0 assembles a network without training it.",
+        lower_bound=0,
+    )
+    flag(
+        string,
+        "places",
+        "How places are made of images: labels, grid?cell=METRES&sector=DEGREES, "
+        "nearby?radius=METRES&angle=DEGREES, or truth, each query with its positives. By default labels where the "
+        "data set has them, else nearby where it has positions, else truth.",
+    )
+    flag(
+        integer,
+        "places_in_batch",
+        "The number of places in a batch.",
+        lower_bound=2,
+    )
+    flag(
+        integer,
+        "images_of_place",
+        "The number of images of each place in a batch.",
+        lower_bound=2,
+    )
+    flag(
+        flags.DEFINE_boolean,
+        "beside",
+        "Whether the places at one spot that look other ways come into one batch. That suits a ground truth of one "
+        "heading, and costs precision where any heading at the spot is right.",
+    )
+    flag(
+        string,
+        "train_from",
+        "The name of the backbone's first layer that is trained; all for the whole network, head for nothing of "
+        "the backbone. By default about its last third is trained, of what is before the --cut, or all of it where "
+        "its weights are random.",
+    )
+    flag(
+        flags.DEFINE_enum,
+        "optimizer",
+        "The optimizer: adam, adamw, or sgd with a momentum of 0.9.",
+        enum_values=["adam", "adamw", "sgd"],
+    )
+    flag(
+        number,
+        "learning_rate",
+        "The learning rate that the schedule begins with.",
+        lower_bound=0,
+    )
+    flag(
+        number,
+        "weight_decay",
+        "The share of the weights, times the learning rate, that a step of adamw or sgd takes away.",
+        lower_bound=0,
+    )
+    flag(
+        integer,
+        "warm_up",
+        "The steps in which the learning rate grows from 0. By default a twentieth of all steps.",
+        lower_bound=0,
+    )
+    flag(
+        string,
+        "schedule",
+        "How the learning rate changes: constant, cosine (down to 0 at the end), or "
+        "steps?epochs=5,10,15,25&factor=0.3 (multiplied by the factor after these epochs).",
+    )
+    flag(
+        string,
+        "augmentation",
+        "How images are changed at random: none, crop_jitter?crop=0.5&jitter=0.3, or "
+        "rand_augment?operations=3&magnitude=15.",
+    )
+    flag(
+        integer,
+        "accumulate",
+        "How many batches' mean gradient a step of the optimizer goes by. The loss compares the images of one "
+        "batch only.",
+        lower_bound=1,
+    )
+    flag(
+        integer,
+        "patience",
+        "The number of epochs without a better recall@1 on the validation set after which the training ends; 0 for "
+        "none.",
+        lower_bound=0,
+    )
 
 
 def main(args: flags.FlagValues) -> None:
@@ -65,6 +168,11 @@ def main(args: flags.FlagValues) -> None:
     power = whitening_power(args.whitening_power)
     if args["whitening_power"].present and not args.whitening:
         raise UserError("--whitening_power goes with a whitening: give its dimensions with --whitening")
+    given = {name: args[name].value for name in training_recipes.options() if args[name].present}
+    recipe = training_recipes.make_recipe(args.method, given)
+    if args.tensorboard and recipe.epochs:
+        with needed_by("--tensorboard"):
+            importlib.import_module("tensorboard")
 
     from tfplaces import datasets
 
@@ -76,7 +184,7 @@ def main(args: flags.FlagValues) -> None:
     init_images = database_images(args.init_dataset)
     whitening_images = database_images(args.whitening_dataset) if args.whitening else []
     sets: Sequence[datasets.PlaceDataset] = ()
-    if args.epochs or (args.whitening and power is None):
+    if recipe.epochs or (args.whitening and power is None):
         sets = datasets.training_sets(args.dataset, args.val_dataset)
 
     from tfplaces.workflows.training_run import TrainingRun
@@ -84,11 +192,12 @@ def main(args: flags.FlagValues) -> None:
     training = TrainingRun(
         backbone=args.backbone, backbone_weights=args.backbone_weights, cut=args.cut, input_size=input_size,
         aggregation=aggregation, sharpness=args.sharpness, init_images=init_images,
-        sets=sets, epochs=args.epochs, learning_rate=args.learning_rate, margin=args.margin,
+        sets=sets, recipe=recipe,
         whitening=args.whitening, whitening_power=power, whitening_images=whitening_images, seed=args.seed,
     )  # fmt: skip
     training.check()
-    model = training.make(path, os.path.join(args.output, "train.work"))
+    tensorboard = os.path.join(args.output, "tensorboard") if args.tensorboard else None
+    model = training.make(path, os.path.join(args.output, "train.work"), tensorboard)
     print(
         f"{path}: {args.backbone} + {model.aggregation.title}"
         + (f" + whitening {args.whitening}" if args.whitening else "")

@@ -59,7 +59,7 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
             tool, [*arguments, f"--{flag}={value}"], f"--{flag}={value}: expected a finite number",
         )
         for tool, arguments, names in (
-            ("train", ["--dataset={data}", "--output=run"], ("learning_rate", "margin", "sharpness")),
+            ("train", ["--dataset={data}", "--output=run"], ("learning_rate", "weight_decay", "sharpness")),
             ("compress", ["--model={model}", "--output=m.places"], ("threshold", "learning_rate", "target_drop")),
             ("convert", ["--model={model}", "--output=m.tflite", "--precision=float32"], ("max_drop",)),
         )

@@ -18,6 +18,7 @@ from tfplaces.datasets import PlaceDataset, cached, load_dataset
 from tfplaces.opening import load_place_net
 from tfplaces.training import Checkpoint
 from tfplaces.workflows import training_run
+from tfplaces.workflows.training_recipes import PlaceBatchesRecipe
 from tfplaces.workflows.training_run import TrainingRun
 
 SMALL = {"cut": "fire2", "input_size": (32, 48), "aggregation": "netvlad?clusters=2"}
@@ -34,7 +35,8 @@ def town() -> PlaceDataset:
 def planned(town: PlaceDataset) -> TrainingRun:
     return TrainingRun(
         backbone="squeezenet", backbone_weights="none", sharpness=None, init_images=[town.database],
-        sets=[town, town], epochs=2, learning_rate=1e-3, margin=0.1,
+        sets=[town, town],
+        recipe=PlaceBatchesRecipe(epochs=2, learning_rate=1e-3, places_in_batch=3, images_of_place=2, places="labels"),
         whitening=4, whitening_power=0.25, whitening_images=[town.database], seed=3, **SMALL,
     )  # fmt: skip
 
@@ -96,8 +98,9 @@ def test_a_folder_of_another_run_is_refused(
     watch.limit = 1
     with pytest.raises(Stop):
         planned.make(str(tmp_path / "m.keras"), str(tmp_path / "work"))
-    other = dataclasses.replace(planned, margin=0.2, whitening_images=[load_dataset("toytown?places=7").database])
-    with pytest.raises(UserError, match="holds the state of another run, with another images and margin; remove it"):
+    recipe = dataclasses.replace(planned.recipe, schedule="constant")
+    other = dataclasses.replace(planned, recipe=recipe, whitening_images=[load_dataset("toytown?places=7").database])
+    with pytest.raises(UserError, match="holds the state of another run, with another images and schedule; remove it"):
         other.make(str(tmp_path / "m.keras"), str(tmp_path / "work"))
 
 

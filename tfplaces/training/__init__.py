@@ -13,7 +13,7 @@ from tfplaces.training.model_training import ModelTraining
 from tfplaces.training.netvlad_batches import NetVLADBatches
 from tfplaces.training.partial import first_trained, trained_from
 from tfplaces.training.place_batches import PlaceBatches
-from tfplaces.training.rated_optimizers import RatedAdam, RatedSGD, rate_factors
+from tfplaces.training.rated_optimizers import RatedAdam, RatedSGD, make_optimizer, rate_factors
 from tfplaces.training.schedules import WarmUp, make_schedule
 from tfplaces.training.teaching import TeacherBatches, teach
 from tfplaces.training.trainer import TripletTuning, train
@@ -49,6 +49,7 @@ __all__ = [
     "gpu_strategy",
     "initialize_netvlad",
     "make_augmentation",
+    "make_optimizer",
     "make_schedule",
     "rate_factors",
     "teach",

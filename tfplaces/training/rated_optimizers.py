@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -54,6 +55,40 @@ class RatedSGD(_Rated, keras.optimizers.SGD):
     def __init__(self, learning_rate=1e-2, rate_factors: Sequence[float] | None = None, **kwargs: Any):
         super().__init__(learning_rate, **kwargs)
         self._rate_factors = list(rate_factors) if rate_factors is not None else None
+
+
+# By the names that people give them.
+OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
+    "adam": RatedAdam,
+    "adamw": RatedAdam,
+    "sgd": functools.partial(RatedSGD, momentum=0.9),
+}
+
+
+def make_optimizer(
+    name: str, learning_rate: Any, weight_decay: float = 0.0, accumulate: int = 1
+) -> keras.optimizers.Optimizer:
+    """An optimizer by name.
+
+    Args:
+        name: adam, adamw, or sgd with a momentum of 0.9.
+        learning_rate: a number or a schedule, which counts batches, accumulated or not.
+        weight_decay: the share of all weights, times the learning rate, that a step takes away from them (decoupled, as
+            in AdamW); 0 for none.
+        accumulate: how many batches' mean gradient a step goes by.
+
+    Raises:
+        UserError: there is none of that name, or adam is to decay weights, which makes it adamw.
+    """
+    if name not in OPTIMIZERS:
+        raise UserError(f"optimizer {name!r} is not known; there are {', '.join(OPTIMIZERS)}")
+    if weight_decay and name == "adam":
+        raise UserError("adam does not decay weights; that is adamw")
+    return OPTIMIZERS[name](
+        learning_rate,
+        weight_decay=weight_decay or None,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+    )
 
 
 def rate_factors(model: keras.Model, factors: Mapping[str, float]) -> list[float]:

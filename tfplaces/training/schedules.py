@@ -48,7 +48,8 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return cls(schedule, config["steps"])
 
 
-Schedule = float | keras.optimizers.schedules.LearningRateSchedule
+# A number, or a schedule of Keras.
+Schedule = Any
 
 
 def _constant(rate: float, length: int, steps: int, /) -> Schedule:

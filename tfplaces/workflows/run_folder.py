@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import hashlib
 import json
@@ -10,8 +11,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from tfplaces.common.errors import UserError
-from tfplaces.datasets import Images
+from tfplaces.datasets import Images, IndexLists, PlaceDataset
 
 
 def take_up(folder: str, state_file: str, run: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
@@ -69,3 +72,16 @@ def names_digest(sets: Iterable[Images]) -> str:
     """SHA-256 of the names of sets of images: what tells whether a run that was interrupted is on the same ones."""
     names = json.dumps([list(images.names) for images in sets])
     return hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def truths_digest(sets: Iterable[PlaceDataset]) -> str:
+    """SHA-256 of the ground truths of data sets: what images of the same names are known to show."""
+    digest = hashlib.sha256()
+    for dataset in sets:
+        for field in dataclasses.fields(dataset.truth):
+            value = getattr(dataset.truth, field.name)
+            parts = [value.values, value.offsets, value.rows] if isinstance(value, IndexLists) else [value]
+            for part in map(np.asarray, parts):
+                digest.update(f"{field.name} {part.dtype} {part.shape} ".encode())
+                digest.update(repr(part.tolist()).encode() if part.dtype == object else part.tobytes())
+    return digest.hexdigest()

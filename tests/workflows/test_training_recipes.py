@@ -1,0 +1,74 @@
+"""Recipes: their files state their defaults, and what they have no use for is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from tfplaces.common.errors import DataWarning, UserError
+from tfplaces.datasets import PlaceDataset, load_dataset
+from tfplaces.models import PlaceNet, outline
+from tfplaces.tools import train
+from tfplaces.workflows.training_recipes import RECIPES, PlaceBatchesRecipe, TrainingRecipe, make_recipe, options
+
+FILES = sorted((Path(__file__).parents[2] / "recipes").glob("*.flags"))
+
+
+def read(*arguments: str) -> TrainingRecipe:
+    values = flags.FlagValues()
+    train.define_flags(values)
+    values(["train", "--dataset=x", "--output=y", *arguments])
+    given = {name: values[name].value for name in options() if values[name].present}
+    return make_recipe(values.method, given)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_file_states_the_defaults_of_its_recipe(file: Path) -> None:
+    """All but what has no value of its own: what depends on the data set, the network or the number of steps."""
+    assert read(f"--flagfile={file}") == RECIPES[file.stem]()
+    text = file.read_text(encoding="utf-8")
+    for field in dataclasses.fields(RECIPES[file.stem]):
+        assert (f"--{field.name}" in text or f"--no{field.name}" in text) or field.name == "train_from", field.name
+
+
+def test_every_recipe_has_a_file_and_the_first_is_the_tools_own() -> None:
+    assert {file.stem for file in FILES} == RECIPES.keys()
+    assert read() == RECIPES["place_batches"]()
+
+
+def test_what_follows_a_file_goes_before_it() -> None:
+    file = f"--flagfile={FILES[-1]}"
+    assert read(file, "--epochs=3") == read("--epochs=3", file, "--epochs=3") != read("--epochs=3", file)
+
+
+@pytest.fixture(scope="module")
+def town() -> PlaceDataset:
+    return load_dataset("toytown?places=4&split=train")
+
+
+def check(recipe: TrainingRecipe, town: PlaceDataset) -> None:
+    recipe.check(outline(PlaceNet, "squeezenet", cut="fire2", input_size=(32, 48), clusters=2), town, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"places": "cells"}, "places 'cells' are not known"),
+        ({"places": "grid"}, "as its images have none"),
+        ({"schedule": "linear"}, "schedule 'linear'"),
+        ({"augmentation": "mixup"}, "augmentation 'mixup'"),
+        ({"weight_decay": 0.1}, "adam does not decay weights; that is adamw"),
+        ({"images_of_place": 1}, "at least 2 of each"),
+    ],
+)
+def test_what_cannot_be_is_known_before_anything_is_computed(change: dict, message: str, town: PlaceDataset) -> None:
+    with pytest.raises(UserError, match=message):
+        check(PlaceBatchesRecipe(**{"places_in_batch": 4, **change}), town)
+
+
+def test_batches_with_fewer_places_than_asked_for_are_told(town: PlaceDataset) -> None:
+    with pytest.warns(DataWarning, match="batches have at most 4 places, not 30"):
+        check(PlaceBatchesRecipe(), town)
