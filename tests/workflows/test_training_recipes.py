@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from tfplaces.common.errors import DataWarning, UserError
+from tfplaces.common.errors import UserError
 from tfplaces.datasets import PlaceDataset, load_dataset
 from tfplaces.models import PlaceNet, outline
 from tfplaces.tools import train
@@ -69,6 +69,11 @@ def test_what_cannot_be_is_known_before_anything_is_computed(change: dict, messa
         check(PlaceBatchesRecipe(**{"places_in_batch": 4, **change}), town)
 
 
-def test_batches_with_fewer_places_than_asked_for_are_told(town: PlaceDataset) -> None:
-    with pytest.warns(DataWarning, match="batches have at most 4 places, not 30"):
-        check(PlaceBatchesRecipe(), town)
+def test_batches_with_fewer_places_than_asked_for_are_told(town: PlaceDataset, capsys: pytest.CaptureFixture) -> None:
+    model = PlaceNet("squeezenet", cut="fire2", input_size=(32, 48), clusters=2)
+    for recipe, told in (
+        (PlaceBatchesRecipe(), "4 places; 1 batches an epoch, of up to 4 places, not 30: no more may come together\n"),
+        (PlaceBatchesRecipe(places_in_batch=2), "4 places; 2 batches an epoch, of up to 2 places\n"),
+    ):
+        recipe.make_batches(model, town, seed=0)
+        assert capsys.readouterr().err.endswith(told)

@@ -35,6 +35,9 @@ class PlaceBatches(ImageBatches):
         augmentation: see `ImageBatches`.
         seed: gives all that is drawn.
 
+    Attributes:
+        usable: how many places batches are made of.
+
     Raises:
         UserError: a number is out of range, or fewer than two places are left.
     """
@@ -70,7 +73,8 @@ class PlaceBatches(ImageBatches):
             raise UserError(
                 f"{places.spec}: all its {len(self._usable)} places overlap, there is nothing to tell apart"
             )
-        steps = -(-len(self._usable) // places_in_batch)
+        self.usable = len(self._usable)
+        steps = -(-self.usable // places_in_batch)
         super().__init__(places.images, size, steps, augmentation=augmentation, seed=seed)
 
     def choose(self, epoch: int) -> Iterator[list[np.ndarray]]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tfplaces.common.errors import DataWarning, UserError
+from tfplaces.common.errors import UserError
+from tfplaces.common.progress import say_step
 from tfplaces.datasets import PlaceDataset, make_places
 
 if TYPE_CHECKING:
     import keras
 
     from tfplaces.models import PlaceNet
-    from tfplaces.training import ImageBatches
+    from tfplaces.training import ImageBatches, PlaceBatches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,21 +105,23 @@ class PlaceBatchesRecipe(TrainingRecipe):
     beside: bool = False
 
     def check_data(self, model: PlaceNet, dataset: PlaceDataset, seed: int) -> None:
-        batches = self.make_batches(model, dataset, seed)[0]
-        most = max(len(batch) for batch in next(batches.choose(0)))
-        if most < self.places_in_batch:
-            warnings.warn(
-                f"{dataset.spec}: batches have at most {most} places, not {self.places_in_batch}: it has no more that "
-                "may come together",
-                DataWarning,
-                stacklevel=2,
-            )
+        self._batches(model, dataset, seed)
 
     def make_batches(self, model: PlaceNet, dataset: PlaceDataset, seed: int) -> tuple[ImageBatches, keras.losses.Loss]:
         from tfplaces.losses import MultiSimilarityLoss
+
+        batches = self._batches(model, dataset, seed)
+        most = max(len(batch) for batch in next(batches.choose(0)))
+        fewer = "" if most == self.places_in_batch else f", not {self.places_in_batch}: no more may come together"
+        say_step(
+            f"{dataset.spec}: {batches.usable:,} places; {len(batches)} batches an epoch, of up to {most} places{fewer}"
+        )
+        return batches, MultiSimilarityLoss()
+
+    def _batches(self, model: PlaceNet, dataset: PlaceDataset, seed: int) -> PlaceBatches:
         from tfplaces.training import PlaceBatches, make_augmentation
 
-        batches = PlaceBatches(
+        return PlaceBatches(
             make_places(dataset, self.places),
             model.input_size,
             places_in_batch=self.places_in_batch,
@@ -129,7 +131,6 @@ class PlaceBatchesRecipe(TrainingRecipe):
             augmentation=make_augmentation(self.augmentation),
             seed=seed,
         )
-        return batches, MultiSimilarityLoss()
 
 
 RECIPES: dict[str, type[TrainingRecipe]] = {recipe.method: recipe for recipe in (PlaceBatchesRecipe,)}
