@@ -7,6 +7,10 @@ tfplaces-evaluate --model=model.tflite --dataset=folder:photos --json=scores.jso
 The figures of each query as a csv, with the first match and the metres to it; and how much another model differs:
 
 tfplaces-evaluate --model=small.tflite --dataset=folder:photos --per_query=queries.csv --compare=model.keras
+
+With a small model that was taught by a large one, the queries by the first and the database by the second:
+
+tfplaces-evaluate --model=student.tflite --database_model=teacher.keras --dataset=folder:photos
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from absl import flags
 from tfplaces.tools import entry, flag_values
 
 if TYPE_CHECKING:
-    from tfplaces.evaluation import Evaluation
+    from tfplaces.evaluation import Evaluation, Pairings
 
 ENDINGS = (".keras", ".places", ".tflite", ".tflpack")
 
@@ -33,15 +37,17 @@ def define_flags(values: flags.FlagValues) -> None:
     string("json", "A file to write the scores to as well.")
     string("per_query", "A .csv file to write the figures of each query to.")
     string("compare", "Another model, to say by how much --model differs from it and whether that is more than chance.")
-    string("input_size", "The images' size, HEIGHTxWIDTH in pixels, instead of the model's.")
+    string("database_model", "The model that describes the database, where --model describes the queries alone; the "
+           "figures of each alone stand beside. It has to give descriptors that are as long.")  # fmt: skip
+    string("input_size", "The images' size, HEIGHTxWIDTH in pixels, instead of the model's; not for --database_model.")
 
 
 def main(args: flags.FlagValues) -> None:
     for path in (args.json, args.per_query):
         if path:
             entry.check_output(path, args.overwrite)
-    models = [args.model, *([args.compare] if args.compare else [])]
-    for path in models:
+    models = [path for path in (args.model, args.compare) if path]
+    for path in (*models, *([args.database_model] if args.database_model else [])):
         entry.check_model(path, *ENDINGS)
     input_size = flag_values.size(args.input_size)
 
@@ -50,13 +56,28 @@ def main(args: flags.FlagValues) -> None:
 
     dataset = load_dataset(args.dataset)
 
-    from tfplaces.evaluation import evaluate, write_query_table
+    from tfplaces.describers import Describer, describe_images
+    from tfplaces.evaluation import check_dimensions, evaluate, evaluate_pairings, score, write_query_table
     from tfplaces.opening import load_describer, try_model
 
     for path in models:
         try_model(path, input_size)
-    describer = load_describer(args.model, input_size)
-    result = evaluate(describer, dataset)
+    describers = [load_describer(path, input_size) for path in models]
+    describer = describers[0]
+    pairings = None
+    if args.database_model:
+        try_model(args.database_model)
+        database_describer = load_describer(args.database_model)
+        for each in describers:
+            check_dimensions(each, database_describer)
+        pairings = evaluate_pairings(describer, database_describer, dataset)
+
+    def evaluated(each: Describer) -> Evaluation:
+        if pairings is None:
+            return evaluate(each, dataset)
+        return score(dataset, describe_images(each, dataset.queries, "queries"), pairings.database)
+
+    result = evaluated(describer) if pairings is None else pairings.together
     model_bytes = os.path.getsize(args.model)
     scores = {**result.to_json(), "descriptor_dim": describer.descriptor_dim, "model_bytes": model_bytes}
     intervals = result.intervals(args.seed)
@@ -68,19 +89,19 @@ def main(args: flags.FlagValues) -> None:
         ("database", f"{result.database}"),
         ("descriptor", f"{describer.descriptor_dim}-D at {'x'.join(map(str, describer.input_size))}"),
         ("model", f"{model_bytes / 1e6:.2f} MB"),
+        *_database_rows(args.database_model, pairings),
         ("intervals", f"95 %, by a bootstrap over {over}" if intervals else f"none: there is one of the {over} only"),
         *(("note", note) for note in result.notes),
     ]
     print("\n".join(f"{name:<12}{value}" for name, value in rows))
     for by, parts in result.parts.items():
         print(f"\n{_parts_text(by, parts)}")
+    if pairings is not None:
+        scores["pairings"] = _show_pairings(args, pairings)
     if args.compare:
-        differences = result.differences(evaluate(load_describer(args.compare, input_size), dataset), args.seed)
+        differences = result.differences(evaluated(describers[1]), args.seed)
         print(f"\n{_differences_text(args.model, args.compare, differences)}")
-        scores["compared"] = {
-            "with": args.compare,
-            "differences": {name: {"points": d, "interval": i} for name, (d, i) in differences.items()},
-        }
+        scores["compared"] = {"with": args.compare, "differences": _plain(differences)}
     if args.per_query:
         write_query_table(args.per_query, dataset, result.of_queries)
     if args.json:
@@ -107,6 +128,41 @@ def _parts_text(by: str, parts: dict[str, dict[str, float]]) -> str:
             for label, part in parts.items()
         ],
     )
+
+
+def _database_rows(path: str | None, pairings: Pairings | None) -> list[tuple[str, str]]:
+    if path is None or pairings is None:
+        return []
+    alike = f"{pairings.agreement:.2f} for one image, {pairings.chance:.2f} for two"
+    return [("described", f"the database by {path}, {os.path.getsize(path) / 1e6:.2f} MB"), ("cosines", alike)]
+
+
+def _show_pairings(args: flags.FlagValues, pairings: Pairings) -> dict[str, Any]:
+    """Prints the figures of the two models together and of each alone, and gives what the json file has of them."""
+    from tfplaces.report import text_table
+
+    rows = {
+        "together": (args.model, args.database_model, pairings.together),
+        "model": (args.model, args.model, pairings.first),
+        "database_model": (args.database_model, args.database_model, pairings.second),
+    }
+    names = list(pairings.together.of_queries.figures)
+    figures = [[f"{found.of_queries.figures[name].mean():.2f}" for name in names] for *_, found in rows.values()]
+    table = [[*pair, *numbers] for (*pair, _), numbers in zip(rows.values(), figures, strict=True)]
+    print(f"\n{text_table(['queries', 'database', *names], table)}")
+    json_parts: dict[str, Any] = {"agreement": pairings.agreement, "chance": pairings.chance}
+    for key, (_, _, alone) in list(rows.items())[1:]:
+        differences = pairings.together.differences(alone, args.seed)
+        path = getattr(args, key)
+        print(f"\n{_differences_text('the two together', f'{path} alone', differences)}")
+        json_parts[key] = {
+            "path": path, "scores": alone.to_json(), "together_less_it": _plain(differences)
+        }  # fmt: skip
+    return json_parts
+
+
+def _plain(differences: dict[str, tuple[float, Any]]) -> dict[str, Any]:
+    return {name: {"points": points, "interval": interval} for name, (points, interval) in differences.items()}
 
 
 def _differences_text(model: str, other: str, differences: dict[str, tuple[float, Any]]) -> str:

@@ -62,6 +62,48 @@ def test_queries_one_by_one_and_two_models_side_by_side(made, photos: Path, run,
     assert code == 2 and "q.csv: exists already" in err
 
 
+def test_queries_by_one_model_and_database_by_another(made, photos: Path, run, here: Path) -> None:
+    """The phone's file against the database of the network that it is of; and with another beside it."""
+    code, out, err = run("evaluate", f"--model={made.tflite}", f"--database_model={made.keras}",
+                         f"--dataset=folder:{photos}", "--json=s.json", f"--compare={made.tflpack}")  # fmt: skip
+    assert code == 0, err
+    scores = json.loads((here / "s.json").read_text())
+    assert set(scores) == {*KEYS, "pairings", "compared"}
+    pairings = scores["pairings"]
+    assert pairings["agreement"] > 0.7 > pairings["chance"]  # pruned by 40 % and not tuned
+    for key, path in (("model", made.tflite), ("database_model", made.keras)):
+        assert run("evaluate", f"--model={path}", f"--dataset=folder:{photos}", "--json=a.json", "--overwrite")[0] == 0
+        assert pairings[key]["path"] == str(path)
+        assert pairings[key]["scores"]["map"] == json.loads((here / "a.json").read_text())["map"]
+        points = pairings[key]["together_less_it"]["mAP"]["points"]
+        assert points == pytest.approx(scores["map"] - pairings[key]["scores"]["map"], abs=1e-6)
+    assert scores["compared"]["differences"]["mAP"] == {"points": 0, "interval": [0, 0]}
+    lines = [line.split() for line in out.splitlines()]
+    pairs = [tuple(line[:2]) for line in lines if len(line) > 4 and line[0] in (str(made.tflite), str(made.keras))]
+    assert pairs == [(str(made.tflite), str(made.keras)), *((str(p), str(p)) for p in (made.tflite, made.keras))]
+    assert f"the two together less {made.keras} alone" in out and "hardly agree" not in out
+
+
+def test_models_that_cannot_be_compared(made, photos: Path, run, here: Path) -> None:
+    """Of other dimensions: refused. Of the same, but untaught: told."""
+    from tfplaces.training import add_whitening
+
+    images = [tfplaces.load_dataset(f"folder:{photos}").database]
+    other = tfplaces.PlaceNet("squeezenet", clusters=4, input_size=(48, 64), cut="fire2")
+    add_whitening(other, 4, images).save(here / "4.keras")
+    model = tfplaces.load_model(made.keras)
+    kernel = model.get_layer("whitening").kernel
+    kernel.assign(np.roll(kernel, 1, axis=1))
+    model.save(here / "6.keras")
+    arguments = [f"--model={made.tflite}", f"--dataset=folder:{photos}"]
+    code, out, err = run("evaluate", *arguments, "--database_model=4.keras")
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1 and "of 6 numbers and the database's of 4" in err
+    code, out, err = run("evaluate", *arguments, "--database_model=6.keras")
+    assert code == 0 and "the two models hardly agree" in out, out
+    code, out, err = run("evaluate", *arguments, "--database_model=none.keras")
+    assert code == 2 and "none.keras: no such model file" in err
+
+
 def test_descriptors_for_other_programs(made, photos: Path, run, here: Path) -> None:
     """The array and hloc's file hold the same descriptors, and each query's pairs are of its place first."""
     data = f"--dataset=folder:{photos}"
