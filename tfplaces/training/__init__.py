@@ -13,6 +13,7 @@ from tfplaces.training.model_training import ModelTraining
 from tfplaces.training.netvlad_batches import NetVLADBatches
 from tfplaces.training.partial import first_trained, trained_from
 from tfplaces.training.place_batches import PlaceBatches
+from tfplaces.training.precision import PRECISIONS
 from tfplaces.training.rated_optimizers import RatedAdam, RatedSGD, make_optimizer, rate_factors
 from tfplaces.training.schedules import WarmUp, make_schedule
 from tfplaces.training.teaching import TeacherBatches, teach
@@ -21,6 +22,7 @@ from tfplaces.training.whitening import add_whitening
 from tfplaces.training.work_dir import WorkDir
 
 __all__ = [
+    "PRECISIONS",
     "Augmentation",
     "Checkpoint",
     "CropAndJitter",

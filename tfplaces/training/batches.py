@@ -106,9 +106,9 @@ class ImageBatches(keras.utils.PyDataset):
             self._choose_more(1)
 
     def for_replicas(self, replicas: int) -> None:
-        """Makes each batch a whole multiple of the replicas that share it; the images beyond are left out of it.
+        """Makes each batch a whole multiple of the replicas that share it, as Keras fits only parts of equal size.
 
-        Keras fits only parts of equal size, and takes the mean over parts as if they were of equal size.
+        The images beyond are left out of a batch; one of fewer images than replicas has some of them twice.
         """
         self._replicas = replicas
 
@@ -144,8 +144,10 @@ class ImageBatches(keras.utils.PyDataset):
             batch = self._chosen[index]
         images = self.augment(read_batch(self.images, batch[batch >= 0], self.size), epoch, index)
         targets = self.targets(batch, images)
-        kept = len(images) // self._replicas * self._replicas
-        return keras.tree.map_structure(lambda values: values[:kept], (images, targets))
+        if not len(images) % self._replicas:
+            return images, targets
+        kept = np.arange(max(len(images) // self._replicas, 1) * self._replicas) % len(images)
+        return keras.tree.map_structure(lambda values: values[kept], (images, targets))
 
 
 class _Driver(keras.callbacks.Callback):

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfplaces.common.errors import UserError
+from tfplaces.training.precision import check_precision, computing_in
 
 
 class ModelTraining(keras.Model):
@@ -20,21 +21,27 @@ class ModelTraining(keras.Model):
 
     Args:
         model: any Keras model that is built; its weights are trained in place.
+        precision: what the training computes in, one of `tfplaces.training.PRECISIONS`; by default what the model does.
+            The model itself, and what is saved of it, stays as it was made. In mixed_float16 Keras scales the loss, and
+            leaves out steps whose gradients overflow.
 
     Under `tf.distribute` the model and this are made in the scope of one strategy. `compile` refuses what Keras does
     not fit on several replicas: gradient accumulation, and several steps per execution.
 
     Raises:
-        UserError: the model is not built, or it was made in the scope of another strategy.
+        UserError: the model is not built, or it was made in the scope of another strategy; there is no such precision.
     """
 
-    def __init__(self, model: keras.Model, **kwargs: Any):
+    def __init__(self, model: keras.Model, *, precision: str | None = None, **kwargs: Any):
         if not model.built:
             raise UserError(f"{model.name} is not built, it has no weights yet: call it on a batch of images first")
         # As the model's, whatever the global policy is by now: Keras scales the loss where that is mixed_float16.
-        kwargs.setdefault("dtype", model.dtype_policy)
+        kwargs.setdefault("dtype", precision or model.dtype_policy)
+        if precision is not None:
+            check_precision(precision)
         super().__init__(**kwargs)
-        self.model = model
+        self.model, self.precision = model, precision
+        self.autocast = False  # of pixels, which the model scales first
         self.built = True
         self._made_in = tf.distribute.get_strategy()
         if not all(self._made_in.extended.variable_created_in_scope(v.value) for v in model.variables):
@@ -82,7 +89,10 @@ class ModelTraining(keras.Model):
         return self.trainable_variables
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return self.model(inputs, training=training)
+        if self.precision is None:
+            return self.model(inputs, training=training)
+        with computing_in(self.model, self.precision):
+            return self.model(inputs, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return self.model.compute_output_shape(input_shape)
