@@ -20,7 +20,7 @@ _SHARD = 256
 
 
 class DescriptorFile:
-    """Float32 descriptors of images on the disk, beside the number of those that are done.
+    """Descriptors of images on the disk, beside the number of those that are done.
 
     They are done shard by shard of 256, and one file has all of them, so that it can be mapped into memory whole. Its
     space is taken before anything is described: writing to a mapped file on a full disk would kill the process.
@@ -32,6 +32,7 @@ class DescriptorFile:
         input_size: (height, width) in pixels at which the images are described.
         images: what is described.
         descriptor_dim: length of a descriptor.
+        dtype: type of its numbers.
 
     Attributes:
         rows: the descriptors, a memory map `[len(images), descriptor_dim]`.
@@ -42,14 +43,20 @@ class DescriptorFile:
     """
 
     def __init__(
-        self, folder: str | os.PathLike, model: str, input_size: tuple[int, int], images: Images, descriptor_dim: int
+        self,
+        folder: str | os.PathLike,
+        model: str,
+        input_size: tuple[int, int],
+        images: Images,
+        descriptor_dim: int,
+        dtype: type[np.floating] = np.float32,
     ):
         self.folder = os.fspath(folder)
         self._path, self._state = os.path.join(self.folder, _VECTORS), os.path.join(self.folder, _STATE)
         described = [model, list(input_size), descriptor_dim, images_digest(images)]
         self._identity = hashlib.sha256(json.dumps(described).encode()).hexdigest()
         shape = len(images), descriptor_dim
-        size = 4 * shape[0] * shape[1]
+        size = np.dtype(dtype).itemsize * shape[0] * shape[1]
         self.done = self._found(len(images), size)
         if not self.done:
             os.makedirs(self.folder, exist_ok=True)
@@ -60,7 +67,7 @@ class DescriptorFile:
             except BaseException:
                 self.remove()
                 raise
-        self.rows = np.memmap(self._path, np.float32, "r+", shape=shape) if size else np.zeros(shape, np.float32)
+        self.rows = np.memmap(self._path, dtype, "r+", shape=shape) if size else np.zeros(shape, dtype)
 
     def _found(self, count: int, size: int) -> int:
         """How many descriptors an interrupted run has left."""

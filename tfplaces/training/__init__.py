@@ -7,6 +7,7 @@ from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.described_batches import DescribedBatches
 from tfplaces.training.distribution import gpu_strategy
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
+from tfplaces.training.frozen_features import FeatureBatches, cache_features, worth_caching
 from tfplaces.training.head_regression import fit_head
 from tfplaces.training.judging import StopEarly, ValidationMap
 from tfplaces.training.model_training import ModelTraining
@@ -28,6 +29,7 @@ __all__ = [
     "CropAndJitter",
     "DescribedBatches",
     "DivergedError",
+    "FeatureBatches",
     "ImageBatches",
     "MinedPairs",
     "ModelTraining",
@@ -45,6 +47,7 @@ __all__ = [
     "WorkDir",
     "add_whitening",
     "assemble",
+    "cache_features",
     "first_trained",
     "fit",
     "fit_head",
@@ -57,4 +60,5 @@ __all__ = [
     "teach",
     "train",
     "trained_from",
+    "worth_caching",
 ]

@@ -51,7 +51,7 @@ class ImageBatches(keras.utils.PyDataset):
         # With two, Keras runs its generator in threads of its own, which may wait for a step to be done.
         super().__init__(workers=2, max_queue_size=4)
         self.images, self.size, self._steps = images, size, steps
-        self._augmentation, self._seed = augmentation, seed
+        self.augmentation, self._seed = augmentation, seed
         self._replicas = 1
         self._epoch: int | None = None
         self._chosen: list[np.ndarray] = []
@@ -76,9 +76,23 @@ class ImageBatches(keras.utils.PyDataset):
 
     def augment(self, images: np.ndarray, epoch: int, step: int) -> np.ndarray:
         """The images of a batch as they are trained on, in a thread."""
-        if self._augmentation is None:
+        if self.augmentation is None:
             return images
-        return self._augmentation(images, np.random.default_rng([self._seed, epoch, step]))
+        return self.augmentation(images, np.random.default_rng([self._seed, epoch, step]))
+
+    def read(self, indices: np.ndarray, epoch: int, step: int) -> np.ndarray:
+        """What is trained on of the images of a batch, in a thread: they themselves, augmented, unless overridden.
+
+        Args:
+            indices: which images, int64 `[n]`.
+            epoch: 0-based.
+            step: 0-based.
+        """
+        return self.augment(read_batch(self.images, indices, self.size), epoch, step)
+
+    def used(self) -> np.ndarray:
+        """Which images may come into a batch, int64, sorted."""
+        return np.arange(len(self.images))
 
     def state(self) -> dict[str, np.ndarray]:
         """What is remembered of the epochs before and the following depend on; nothing unless a strategy does."""
@@ -142,7 +156,7 @@ class ImageBatches(keras.utils.PyDataset):
             if epoch is None:
                 return None  # closed: nobody takes it
             batch = self._chosen[index]
-        images = self.augment(read_batch(self.images, batch[batch >= 0], self.size), epoch, index)
+        images = self.read(batch[batch >= 0], epoch, index)
         targets = self.targets(batch, images)
         if not len(images) % self._replicas:
             return images, targets

@@ -108,6 +108,9 @@ class PlaceBatches(ImageBatches):
                     return taken
         return taken
 
+    def used(self) -> np.ndarray:
+        return np.unique(np.concatenate([self._places.members[place] for place in self._usable.tolist()]))
+
     def targets(self, batch: np.ndarray, images: np.ndarray) -> np.ndarray:
         return np.repeat(np.arange(len(batch)), batch.shape[1])
 
