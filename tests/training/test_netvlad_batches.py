@@ -286,7 +286,7 @@ def test_refreshing_gets_rarer(number: int, blocks: int) -> None:
     assert len(list(NetVLADBatches(network(), data, refresh=7, doubled_every=None).choose(number))) == 5
 
 
-def test_queries_whose_negatives_violate_nothing_are_left_out() -> None:
+def test_queries_whose_negatives_violate_nothing_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     """Eight places of four images each, all the same but for those of place 0, which look like those of place 1."""
     pixels = np.repeat(noise(8, 1), 4, axis=0)
     pixels[:4] = pixels[4:8]
@@ -299,6 +299,7 @@ def test_queries_whose_negatives_violate_nothing_are_left_out() -> None:
         assert batch.shape == (1, 12) and batch[0, 0] < 8
         other = 4 if batch[0, 0] < 4 else 0
         assert sorted(batch[0, 2:6].tolist()) == list(range(other, other + 4)) and (batch[0, 6:] == -1).all()
+    assert "epoch 1: 8 of 32 queries have a negative that violates the margin; the others" in capsys.readouterr().err
 
 
 def test_batches_without_a_violating_query_have_others() -> None:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from tfplaces.common.errors import UserError
+from tfplaces.common.progress import say_step
 from tfplaces.datasets import PlaceDataset
 from tfplaces.describers import Describer, KerasDescriber, stream_descriptors
 from tfplaces.losses import TupleTripletLoss
@@ -101,9 +102,17 @@ class NetVLADBatches(ImageBatches):
         queries = rng.permutation(len(self._miner))
         doublings = 0 if self._doubled_every is None else min(epoch // self._doubled_every, 30)
         refresh = -(-self._refresh * 2**doublings // self._tuples) * self._tuples
+        trained = 0
         for start in range(0, len(queries), refresh):
             block = queries[start : start + refresh]
-            yield self._dealt(self._miner.mine(self._describer, block, rng), -(-len(block) // self._tuples))
+            mined = self._miner.mine(self._describer, block, rng)
+            trained += len(mined.violating)
+            if start + refresh >= len(queries):
+                say_step(
+                    f"epoch {epoch + 1}: {trained:,} of {len(queries):,} queries have a negative that violates the "
+                    "margin; the others are left out"
+                )
+            yield self._dealt(mined, -(-len(block) // self._tuples))
 
     def _dealt(self, mined: Mined, steps: int) -> list[np.ndarray]:
         """The tuples of a block of queries in its batches, as evenly as can be."""
