@@ -326,6 +326,21 @@ def test_images_and_targets() -> None:
     batches.close()
 
 
+@pytest.mark.parametrize("replicas, expected", [(1, 3), (2, 2), (4, 4), (8, 8)])
+def test_each_of_many_devices_gets_an_image_of_a_small_batch(replicas: int, expected: int) -> None:
+    """One tuple of three images; its loss stays what it is when some of them come twice."""
+    batches = NetVLADBatches(network(), KINDS["lists"])
+    batches.start_epoch(0)
+    batches._chosen[0] = np.array([[60, 3, 5, -1]])
+    batches.for_replicas(replicas)
+    images, targets = batches[0]
+    assert len(images) == len(targets) == expected
+    if replicas > 2:
+        x, loss = network()(images.astype(np.float32)), TupleTripletLoss(3.0)
+        assert float(loss(targets, x)) == pytest.approx(float(loss(targets[:3], x[:3])), rel=1e-5) != 0
+    batches.close()
+
+
 def test_images_are_augmented_by_seed_epoch_and_step() -> None:
     def augmentation(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return np.full_like(images, rng.integers(256))
