@@ -19,7 +19,7 @@ from tfplaces.common.errors import UserError
 from tfplaces.common.extras import needed_by
 from tfplaces.tools import entry, flag_values
 from tfplaces.workflows import training_recipes
-from tfplaces.workflows.training_recipes import RECIPES, PlaceBatchesRecipe
+from tfplaces.workflows.training_recipes import NetVLADRecipe, PlaceBatchesRecipe, TeacherRecipe
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -54,9 +54,10 @@ def define_flags(values: flags.FlagValues) -> None:
            "at 0.5 all of them vary alike, at 0 they stay as they are; less is safer where images are few or all taken "
            "by day. auto takes the best of 0, 0.25 and 0.5 by mAP on --val_dataset, or on the places held out of "
            "--dataset.", flag_values=values)  # fmt: skip
-    flags.DEFINE_enum("method", PlaceBatchesRecipe.method, sorted(RECIPES), "What the network learns from: "
-                      "place_batches, batches of many places with several images of each, and the multi-similarity "
-                      "loss.", flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("method", PlaceBatchesRecipe.method, [PlaceBatchesRecipe.method, NetVLADRecipe.method],
+                      "What the network learns from: place_batches, batches of many places with several images of "
+                      "each, and the multi-similarity loss; netvlad, mined triplets, as in the paper. With --teacher "
+                      "it is neither.", flag_values=values)  # fmt: skip
     flags.DEFINE_boolean("tensorboard", False, "Write what TensorBoard shows of the training to OUTPUT/tensorboard.",
                          flag_values=values)  # fmt: skip
     _define_recipe(values)
@@ -108,6 +109,18 @@ def _define_recipe(values: flags.FlagValues) -> None:
         "its weights are random.",
     )
     flag(
+        number,
+        "margin",
+        "The margin of the triplet loss, on squared distances of unit vectors.",
+        lower_bound=0,
+    )
+    flag(
+        string,
+        "teacher",
+        "The model file of a large network, whose descriptors the network is trained to give to the database images of "
+        "--dataset, without labels. It gets a whitening of as many dimensions.",
+    )
+    flag(
         flags.DEFINE_enum,
         "optimizer",
         "The optimizer: adam, adamw, or sgd with a momentum of 0.9.",
@@ -145,6 +158,21 @@ def _define_recipe(values: flags.FlagValues) -> None:
     )
     flag(
         integer,
+        "versions",
+        "How many versions of each image there are, changed once and for all. The features that the frozen layers give "
+        "them are kept on the disk, which saves time where there are fewer versions than epochs; of the --teacher its "
+        "descriptors. 0 changes images anew whenever they come.",
+        lower_bound=0,
+    )
+    flag(
+        flags.DEFINE_enum,
+        "precision",
+        "What the network computes in while it is trained: float32, mixed_float16 or mixed_bfloat16. Half precision is "
+        "for GPUs that compute in it.",
+        enum_values=["float32", "mixed_float16", "mixed_bfloat16"],
+    )
+    flag(
+        integer,
         "accumulate",
         "How many batches' mean gradient a step of the optimizer goes by. The loss compares the images of one "
         "batch only.",
@@ -169,8 +197,8 @@ def main(args: flags.FlagValues) -> None:
     if args["whitening_power"].present and not args.whitening:
         raise UserError("--whitening_power goes with a whitening: give its dimensions with --whitening")
     given = {name: args[name].value for name in training_recipes.options() if args[name].present}
-    recipe = training_recipes.make_recipe(args.method, given)
-    if args.tensorboard and recipe.epochs:
+    recipe = training_recipes.make_recipe(_method(args), given)
+    if args.tensorboard and recipe.trains:
         with needed_by("--tensorboard"):
             importlib.import_module("tensorboard")
 
@@ -184,7 +212,9 @@ def main(args: flags.FlagValues) -> None:
     init_images = database_images(args.init_dataset)
     whitening_images = database_images(args.whitening_dataset) if args.whitening else []
     sets: Sequence[datasets.PlaceDataset] = ()
-    if recipe.epochs or (args.whitening and power is None):
+    if args.teacher:
+        sets = datasets.load_datasets(args.dataset, "train")
+    elif recipe.trains or (args.whitening and power is None):
         sets = datasets.training_sets(args.dataset, args.val_dataset)
 
     from tfplaces.workflows.training_run import TrainingRun
@@ -203,6 +233,24 @@ def main(args: flags.FlagValues) -> None:
         + (f" + whitening {args.whitening}" if args.whitening else "")
         + f", {model.count_params():,} parameters, {os.path.getsize(path) / 1e6:.1f} MB"
     )
+
+
+def _method(args: flags.FlagValues) -> str:
+    """The name of the recipe that the flags ask for.
+
+    Raises:
+        UserError: a teacher that is not there, or flags that have no use beside one.
+    """
+    if args.teacher is None:
+        return args.method
+    entry.check_model(args.teacher, ".keras", ".places", ".tflite", ".tflpack")
+    for name in ("method", "val_dataset", "whitening", "whitening_power", "whitening_dataset"):
+        if args[name].present:
+            raise UserError(
+                f"--{name} does not go with --teacher, which says by itself what is learned and how many dimensions "
+                "the descriptors have"
+            )
+    return TeacherRecipe.method
 
 
 def whitening_power(text: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -12,8 +13,16 @@ from tfplaces.common.errors import UserError
 from tfplaces.datasets import PlaceDataset, load_dataset
 from tfplaces.models import PlaceNet, outline
 from tfplaces.tools import train
-from tfplaces.workflows.training_recipes import RECIPES, PlaceBatchesRecipe, TrainingRecipe, make_recipe, options
+from tfplaces.workflows.training_recipes import (
+    RECIPES,
+    PlaceBatchesRecipe,
+    TrainingRecipe,
+    defaults,
+    make_recipe,
+    options,
+)
 
+# The files of the methods; a teacher has none.
 FILES = sorted((Path(__file__).parents[2] / "recipes").glob("*.flags"))
 
 
@@ -35,7 +44,7 @@ def test_a_file_states_the_defaults_of_its_recipe(file: Path) -> None:
 
 
 def test_every_recipe_has_a_file_and_the_first_is_the_tools_own() -> None:
-    assert {file.stem for file in FILES} == RECIPES.keys()
+    assert {file.stem for file in FILES} == RECIPES.keys() - {"teacher"}
     assert read() == RECIPES["place_batches"]()
 
 
@@ -50,7 +59,8 @@ def town() -> PlaceDataset:
 
 
 def check(recipe: TrainingRecipe, town: PlaceDataset) -> None:
-    recipe.check(outline(PlaceNet, "squeezenet", cut="fire2", input_size=(32, 48), clusters=2), town, seed=0)
+    planned = outline(PlaceNet, "squeezenet", cut="fire2", input_size=(32, 48), clusters=2)
+    recipe.check(planned, [town, town], random=False, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -62,10 +72,16 @@ def check(recipe: TrainingRecipe, town: PlaceDataset) -> None:
         ({"augmentation": "mixup"}, "augmentation 'mixup'"),
         ({"weight_decay": 0.1}, "adam does not decay weights; that is adamw"),
         ({"images_of_place": 1}, "at least 2 of each"),
+        ({"train_from": "fire9"}, "layer 'fire9' to train from: squeezenet has none of that name up to fire2"),
+        ({"train_from": "head", "places": "truth"}, None),
+        ({"versions": 2}, None),
+        ({"versions": 2, "train_from": "all"}, "--versions=2 keeps the features of frozen layers, but all are trained"),
     ],
 )
-def test_what_cannot_be_is_known_before_anything_is_computed(change: dict, message: str, town: PlaceDataset) -> None:
-    with pytest.raises(UserError, match=message):
+def test_what_cannot_be_is_known_before_anything_is_computed(
+    change: dict, message: str | None, town: PlaceDataset
+) -> None:
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
         check(PlaceBatchesRecipe(**{"places_in_batch": 4, **change}), town)
 
 
@@ -77,3 +93,25 @@ def test_batches_with_fewer_places_than_asked_for_are_told(town: PlaceDataset, c
     ):
         recipe.make_batches(model, town, seed=0)
         assert capsys.readouterr().err.endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "message"),
+    [
+        ("place_batches", "margin", "--margin goes with --method=netvlad, not with --method=place_batches"),
+        ("netvlad", "places", "--places goes with --method=place_batches, not with --method=netvlad"),
+        ("teacher", "patience", "--patience goes with --method=place_batches or --method=netvlad, not with --teacher"),
+    ],
+)
+def test_what_a_recipe_has_no_use_for_is_refused(method: str, option: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_recipe(method, {option: 1})
+
+
+def test_defaults_in_words() -> None:
+    assert defaults("accumulate") == " By default 1."
+    assert (
+        defaults("learning_rate") == " By default 0.0002 with place_batches, 0.001 with netvlad, 0.0001 with teacher."
+    )
+    assert defaults("margin") == " By default 0.1 with netvlad."
+    assert defaults("train_from") == ""

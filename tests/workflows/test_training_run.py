@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tfplaces import training
 from tfplaces.common.errors import UserError
 from tfplaces.datasets import PlaceDataset, cached, load_dataset
+from tfplaces.models import PlaceNet
 from tfplaces.opening import load_place_net
-from tfplaces.training import Checkpoint
+from tfplaces.training import Checkpoint, ImageBatches
 from tfplaces.workflows import training_run
-from tfplaces.workflows.training_recipes import PlaceBatchesRecipe
+from tfplaces.workflows.training_recipes import NetVLADRecipe, PlaceBatchesRecipe, TeacherRecipe
 from tfplaces.workflows.training_run import TrainingRun
 
 SMALL = {"cut": "fire2", "input_size": (32, 48), "aggregation": "netvlad?clusters=2"}
@@ -51,8 +55,8 @@ class Watch:
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.done: list[str] = []
         self.limit = len(STAGES)
-        for name in ("assemble", "train", "add_whitening"):
-            monkeypatch.setattr(training_run, name, self._watched(name, getattr(training_run, name)))
+        for module, name in ((training_run, "assemble"), (training, "train"), (training_run, "add_whitening")):
+            monkeypatch.setattr(module, name, self._watched(name, getattr(module, name)))
         monkeypatch.setattr(Checkpoint, "save", self._watched("epoch", Checkpoint.save))
 
     def _watched(self, name: str, function):
@@ -79,7 +83,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_network(
 
     expected = weights("a")
     assert watch.done == STAGES
-    for limit, rest in ((1, STAGES[1:]), (3, ["train", "epoch", "epoch", "add_whitening"]), (5, STAGES[5:])):
+    for limit, rest in ((1, STAGES[1:]), (5, STAGES[5:])):
         watch.limit = limit
         with pytest.raises(Stop):
             weights("b")
@@ -89,6 +93,81 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_network(
             np.testing.assert_array_equal(ours, theirs)
         assert watch.done == rest, limit
         (tmp_path / "b.keras").unlink()
+
+
+# What a kill could lose: slots of the optimizer, gradients that are being accumulated, the scale of the loss, the place
+# in the schedule, what images were changed into, what batches remember, and how long there was no better epoch.
+KILLED = {
+    "place_batches": PlaceBatchesRecipe(
+        epochs=3, learning_rate=1e-3, optimizer="adamw", weight_decay=0.01, schedule="steps?epochs=1&factor=0.5",
+        warm_up=3, augmentation="rand_augment?operations=2&magnitude=10", precision="mixed_float16", accumulate=3,
+        patience=2, places_in_batch=2, images_of_place=2, train_from="fire2_expand1x1",
+    ),
+    "features": PlaceBatchesRecipe(
+        epochs=3, learning_rate=1e-3, places_in_batch=2, images_of_place=2, train_from="fire2_expand1x1", versions=2
+    ),
+    "netvlad": NetVLADRecipe(epochs=3, augmentation="crop_jitter", accumulate=2, patience=1, margin=0.5),
+    "teacher": TeacherRecipe(epochs=3, precision="mixed_bfloat16"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["place_batches", "netvlad", *(pytest.param(method, marks=pytest.mark.slow) for method in ("features", "teacher"))],
+)
+def test_a_training_that_is_killed_ends_as_one_that_is_not(
+    method: str, planned: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed within the second epoch, and again between the second and the third: all that is kept is the same."""
+    recipe = KILLED[method]
+    if method == "teacher":
+        PlaceNet("squeezenet", cut="fire2", input_size=(32, 32), clusters=2, whitening=3).save(tmp_path / "t.keras")
+        recipe = dataclasses.replace(recipe, teacher=str(tmp_path / "t.keras"))
+    run = dataclasses.replace(planned, recipe=recipe, whitening=0)
+    kept: list[dict[str, np.ndarray]] = []
+    steps: list[int] = []
+    kill = ""
+
+    def step_done(self: ImageBatches, step: int) -> None:
+        steps.append(step)
+        if kill == "in an epoch" and len(kept) == 1:
+            raise Stop
+        done(self, step)
+
+    def save(self: Checkpoint, *arguments: Any, **options: Any) -> None:
+        saved(self, *arguments, **options)
+        with np.load(self.path) as state:
+            arrays = {name: state[name] for name in state.files}
+        without_times = json.loads(str(arrays["state"]))
+        without_times["callbacks"].get("ValidationMap#0", {}).pop("_started", None)
+        kept.append({**arrays, "state": np.array(json.dumps(without_times))})
+        if kill == "after an epoch":
+            raise Stop
+
+    def made(name: str) -> list[np.ndarray]:
+        run.make(str(tmp_path / f"{name}.keras"), str(tmp_path / f"{name}.work"))
+        return load_place_net(tmp_path / f"{name}.keras").get_weights()
+
+    done, saved = ImageBatches.step_done, Checkpoint.save
+    monkeypatch.setattr(ImageBatches, "step_done", step_done)
+    monkeypatch.setattr(Checkpoint, "save", save)
+    expected, whole, of_epoch = made("whole"), [*kept], max(steps) + 1
+    assert len(whole) == 4 and len(steps) == 3 * of_epoch
+    assert recipe.accumulate == 1 or of_epoch % recipe.accumulate, f"{of_epoch} steps: none is left over"
+    kept.clear()
+    for kill in ("in an epoch", "after an epoch"):  # noqa: B007
+        with pytest.raises(Stop):
+            made("again")
+    assert len(kept) == 2
+    kill = ""
+    for ours, theirs in zip(made("again"), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(kept, whole, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, array in ours.items():
+            np.testing.assert_array_equal(array, theirs[name], err_msg=name)
+    moved = [name for name in whole[0] if not np.array_equal(whole[0][name], whole[2][name])]
+    assert moved
 
 
 def test_a_folder_of_another_run_is_refused(

@@ -8,7 +8,7 @@ from tfplaces.training.described_batches import DescribedBatches
 from tfplaces.training.distribution import gpu_strategy
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
 from tfplaces.training.frozen_features import FeatureBatches, cache_features, worth_caching
-from tfplaces.training.head_regression import fit_head
+from tfplaces.training.head_regression import check_head, fit_head
 from tfplaces.training.judging import StopEarly, ValidationMap
 from tfplaces.training.model_training import ModelTraining
 from tfplaces.training.netvlad_batches import NetVLADBatches
@@ -48,6 +48,7 @@ __all__ = [
     "add_whitening",
     "assemble",
     "cache_features",
+    "check_head",
     "first_trained",
     "fit",
     "fit_head",

@@ -43,12 +43,7 @@ def fit_head(model: PlaceNet, batches: TeacherBatches, folder: str | os.PathLike
         UserError: the layer would be too large, or there is no room on the disk.
     """
     bare = replace(model, whitening=0)
-    if bare.descriptor_dim * batches.descriptor_dim > _MAX_KERNEL:
-        raise UserError(
-            f"a linear layer from the {bare.descriptor_dim:,} numbers of {bare.aggregation.title} to the teacher's "
-            f"{batches.descriptor_dim:,} has more than {_MAX_KERNEL:,} weights: give the teacher a whitening to fewer "
-            "dimensions, or the student another aggregation"
-        )
+    check_head(bare, batches.descriptor_dim)
     images, targets = batches.sample(MAX_IMAGES)
     held_out, held_out_targets = batches.held_out
     describer = KerasDescriber(bare)
@@ -65,6 +60,16 @@ def fit_head(model: PlaceNet, batches: TeacherBatches, folder: str | os.PathLike
     layer.set_weights([kernel, bias])
     layer.rescale()
     return student
+
+
+def check_head(model: PlaceNet, dimensions: int) -> None:
+    """Raises UserError where a linear layer from a network without a whitening to so many dimensions is too large."""
+    if model.descriptor_dim * dimensions > _MAX_KERNEL:
+        raise UserError(
+            f"a linear layer from the {model.descriptor_dim:,} numbers of {model.aggregation.title} to the teacher's "
+            f"{dimensions:,} has more than {_MAX_KERNEL:,} weights: give the teacher a whitening to fewer dimensions, "
+            "or the student another aggregation"
+        )
 
 
 def ridge_regression(

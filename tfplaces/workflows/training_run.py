@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from tfplaces.common.errors import DataWarning
 from tfplaces.common.files import replacing
-from tfplaces.datasets import Images, PlaceDataset, cached
+from tfplaces.datasets import Images, PlaceDataset
 from tfplaces.evaluation import check_positives
 from tfplaces.layers.netvlad import DEFAULT_SHARPNESS, TRAINING_SHARPNESS
 from tfplaces.models import PlaceNet, outline
 from tfplaces.models.aggregations import parse_aggregation
-from tfplaces.opening import load_place_net
-from tfplaces.training import StopEarly, WorkDir, add_whitening, assemble, first_trained, train, trained_from
+from tfplaces.training import WorkDir, add_whitening, assemble, gpu_strategy
 from tfplaces.training.whitening import check_whitening
+from tfplaces.workflows.kept_network import kept_network
 from tfplaces.workflows.run_folder import names_digest, truths_digest
 from tfplaces.workflows.training_recipes import TrainingRecipe
 
@@ -36,8 +36,8 @@ class TrainingRun:
         aggregation: `KIND[?key=value&…]`, see `tfplaces.models.aggregations.parse_aggregation`.
         sharpness: factor on the published α of NetVLAD; None for what suits a network that is trained, or is not.
         init_images: their local features make NetVLAD's vocabulary.
-        sets: the data set to train on and the one that judges the epochs; empty for a network that is only assembled.
-        recipe: how it is trained; with 0 epochs it is only assembled.
+        sets: what the recipe learns from, and the second of two judges a whitening; empty where neither is done.
+        recipe: how it is trained, if it is.
         whitening: dimensions of the whitened descriptor, 0 for no whitening.
         whitening_power: see `PCAWhitening`; None for the best by mAP on the second of the sets.
         whitening_images: the whitening is fitted on them.
@@ -65,7 +65,7 @@ class TrainingRun:
             UserError: there is no such network, or the whitening or the judge does not go with the images.
         """
         planned = outline(PlaceNet, self.backbone, **self._network)
-        if not self.recipe.epochs and any(isinstance(layer, keras.layers.Dense) for layer in planned.head_layers):
+        if not self.recipe.trains and any(isinstance(layer, keras.layers.Dense) for layer in planned.head_layers):
             warnings.warn(
                 f"the linear layers of {planned.aggregation.title} are random, as --epochs=0 does not train them: what "
                 "they describe is of little use",
@@ -74,11 +74,10 @@ class TrainingRun:
             )
         if self.whitening:
             check_whitening(planned, self.whitening, self.whitening_images)
-        for dataset in self.sets[1:]:
-            check_positives(dataset)
-        if self.recipe.epochs:
-            with trained_from(planned, self._first_trained(planned)):
-                self.recipe.check(planned, self.sets[0], self.seed)
+        if self.whitening and self.whitening_power is None:
+            check_positives(self.sets[1])
+        if self.recipe.trains:
+            self.recipe.check(planned, self.sets, random=self._random, seed=self.seed)
 
     def make(self, path: str, folder: str, tensorboard: str | None = None) -> PlaceNet:
         """Makes the network and saves it.
@@ -93,8 +92,9 @@ class TrainingRun:
             UserError: the backbone's weights or the images do not go with the network, or the folder is another run's.
         """
         files = [self.backbone_weights] if os.path.isfile(self.backbone_weights) else []
+        files += self.recipe.files if self.recipe.trains else []
         with WorkDir.of_run(folder, self._identity(), files) as work_dir:
-            model = self._trained(work_dir, tensorboard) if self.recipe.epochs else self._assembled(work_dir)
+            model = self._trained(work_dir, tensorboard) if self.recipe.trains else self._assembled(work_dir)
             if self.whitening:
                 choice: dict[str, Any] = {"power": self.whitening_power}
                 if self.whitening_power is None:
@@ -105,14 +105,15 @@ class TrainingRun:
         return model
 
     @property
+    def _random(self) -> bool:
+        return self.backbone_weights == "none"
+
+    @property
     def _network(self) -> dict[str, Any]:
         aggregation = parse_aggregation(self.aggregation)
         return {
             "aggregation": aggregation.kind, **aggregation.options, "input_size": self.input_size, "cut": self.cut
         }  # fmt: skip
-
-    def _first_trained(self, model: PlaceNet) -> str | None:
-        return first_trained(model, self.recipe.train_from, random=self.backbone_weights == "none")
 
     def _identity(self) -> dict[str, Any]:
         """What a folder's state has to agree with; sets of images are told apart by the names of these."""
@@ -124,8 +125,8 @@ class TrainingRun:
         return {**values, **recipe, "images": names_digest(parts), "ground truth": truths_digest(sets)}
 
     def _assembled(self, work_dir: WorkDir) -> PlaceNet:
-        sharpness = self.sharpness or (TRAINING_SHARPNESS if self.recipe.epochs else DEFAULT_SHARPNESS)
-        return _kept(
+        sharpness = self.sharpness or (TRAINING_SHARPNESS if self.recipe.trains else DEFAULT_SHARPNESS)
+        return kept_network(
             work_dir.file("assembled.keras"),
             lambda: assemble(
                 self.backbone,
@@ -139,37 +140,15 @@ class TrainingRun:
 
     def _trained(self, work_dir: WorkDir, tensorboard: str | None) -> PlaceNet:
         def make() -> PlaceNet:
-            model = self._assembled(work_dir)
-            with trained_from(model, self._first_trained(model)):
-                batches, loss = self.recipe.make_batches(model, cached(self.sets[0]), self.seed)
-                train(
-                    model,
-                    batches,
-                    self.sets[1],
-                    epochs=self.recipe.epochs,
-                    loss=loss,
-                    optimizer=self.recipe.make_optimizer(len(batches)),
-                    callbacks=self._callbacks(tensorboard),
-                    checkpoint=work_dir.checkpoint("training"),
+            self._assembled(work_dir)  # on one device, which is what the weights are the same on
+            with gpu_strategy().scope():
+                return self.recipe.train(
+                    self._assembled(work_dir),
+                    self.sets,
+                    random=self._random,
+                    seed=self.seed,
+                    work_dir=work_dir,
+                    callbacks=[keras.callbacks.TensorBoard(tensorboard, write_graph=False)] if tensorboard else [],
                 )
-            return model
 
-        return _kept(work_dir.file("trained.keras"), make)
-
-    def _callbacks(self, tensorboard: str | None) -> list[keras.callbacks.Callback]:
-        callbacks: list[keras.callbacks.Callback] = []
-        if self.recipe.patience:
-            callbacks.append(StopEarly(self.recipe.patience))
-        if tensorboard:
-            callbacks.append(keras.callbacks.TensorBoard(tensorboard, write_graph=False))
-        return callbacks
-
-
-def _kept(file: str, make: Callable[[], PlaceNet]) -> PlaceNet:
-    """The network of a stage: as an interrupted run has left it, or made and kept."""
-    if os.path.exists(file):
-        return load_place_net(file)
-    made = make()
-    with replacing(file) as temporary:
-        made.save(temporary)
-    return made
+        return kept_network(work_dir.file("trained.keras"), make)
