@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from tfplaces.common.errors import UserError
 from tfplaces.datasets import GroundTruth, Images, IndexLists, PlaceDataset
+from tfplaces.describers import NonFiniteError
 from tfplaces.layers import L2Normalization
 from tfplaces.losses import TupleTripletLoss
-from tfplaces.training import NetVLADBatches, netvlad_batches, train
+from tfplaces.training import DivergedError, ModelTraining, NetVLADBatches, fit, netvlad_batches, train
 from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.netvlad_batches import TupleMiner
 
@@ -413,6 +414,27 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(step: int, tmp_path) -> N
     for ours, theirs in zip(found.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(again.state()["remembered"], whole.state()["remembered"])
+
+
+def test_a_network_that_diverges_before_it_chooses_again() -> None:
+    """After one step its descriptors are no numbers any more, and the next queries need them."""
+    model, data = network(), KINDS["positions"]
+    batches = NetVLADBatches(model, data, sampled=20, refresh=4)
+    before = model.get_weights()
+    with pytest.raises(DivergedError, match="training diverged in epoch 1: a descriptor is not finite any more; lower"):
+        train(model, batches, data, epochs=2, loss=batches.loss, learning_rate=float("inf"))
+    for ours, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_network_that_was_broken_before_is_not_said_to_diverge() -> None:
+    model = network()
+    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+    batches = NetVLADBatches(model, KINDS["positions"], sampled=20, refresh=4)
+    training = ModelTraining(model)
+    training.compile("sgd", batches.loss)
+    with pytest.raises(NonFiniteError, match="mining: the descriptor of d"):
+        fit(training, batches, 1)
 
 
 def test_what_is_remembered_is_taken_up_by_another_object() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 
-from tfplaces.describers.base import Describer, check_finite, check_images
+from tfplaces.describers.base import Describer, NonFiniteError, check_finite, check_images
 from tfplaces.describers.describing import describe_images, stream_descriptors
 from tfplaces.describers.descriptor_file import DescriptorFile
 
@@ -15,8 +15,8 @@ from tfplaces.describers.descriptor_file import DescriptorFile
 _NAMES = {"KerasDescriber": "keras", "LiteRTDescriber": "litert"}
 
 __all__ = [
-    "Describer", "DescriptorFile", "KerasDescriber", "LiteRTDescriber", "check_finite", "check_images",
-    "describe_images", "stream_descriptors",
+    "Describer", "DescriptorFile", "KerasDescriber", "LiteRTDescriber", "NonFiniteError", "check_finite",
+    "check_images", "describe_images", "stream_descriptors",
 ]  # fmt: skip
 
 

@@ -37,6 +37,10 @@ class Describer(Protocol):
         """
 
 
+class NonFiniteError(UserError):
+    """A descriptor has values that are infinite or no number."""
+
+
 def check_images(images: np.ndarray, input_size: tuple[int, int]) -> None:
     """Raises UserError unless images are uint8 `[n, *input_size, 3]`."""
     expected = (*input_size, 3)
@@ -56,13 +60,13 @@ def check_finite(descriptors: np.ndarray, names: Sequence[str | int], what: str)
         what: the images are, for the message.
 
     Raises:
-        UserError: the message names the first such image, and says what is in its descriptor.
+        NonFiniteError: the message names the first such image, and says what is in its descriptor.
     """
     finite = np.isfinite(descriptors).all(axis=1)
     if not finite.all():
         index = int(np.argmin(finite))
         found = "NaN" if np.isnan(descriptors[index]).any() else "infinite"
         name = printable_name(str(names[index]))
-        raise UserError(
+        raise NonFiniteError(
             f"{what}: the descriptor of {name} is not finite ({found}): the model is broken; train or convert it again"
         )

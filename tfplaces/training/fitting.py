@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tfplaces.common.errors import UserError
+from tfplaces.describers import NonFiniteError
 from tfplaces.training.backup import Backup
 from tfplaces.training.batches import ImageBatches
 from tfplaces.training.checkpoint import Checkpoint
@@ -89,9 +90,12 @@ def _fit(
             verbose=1 if sys.stderr.isatty() else 2,
             callbacks=every,
         )
-    except DivergedError:
+    except (DivergedError, NonFiniteError) as error:
         if checkpoint is not None:
             checkpoint.restore(fitted)
+        # Batches that the network chooses, and its judge, may meet what has become of it before a loss tells.
+        if isinstance(error, NonFiniteError) and stop.begun:
+            raise stop.error("a descriptor") from None
         raise
     finally:
         batches.close()
@@ -100,6 +104,9 @@ def _fit(
 class StopIfDiverged(keras.callbacks.Callback):
     """Ends a fit whose loss, or a weight after an epoch, is infinite or no number; for anybody's `fit`.
 
+    Attributes:
+        begun: whether a step has been done.
+
     Raises:
         DivergedError: from `fit`.
     """
@@ -107,22 +114,25 @@ class StopIfDiverged(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._epoch = 0
+        self.begun = False
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
+        self.begun = True
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
-            self._stop("the loss")
+            raise self.error("the loss")
 
     def on_epoch_end(self, epoch, logs=None):
         if not all(np.all(np.isfinite(weights)) for weights in self.model.get_weights()):
-            self._stop("a weight")
+            raise self.error("a weight")
 
-    def _stop(self, what: str) -> None:
+    def error(self, what: str) -> DivergedError:
+        """The error, of the present epoch and learning rate."""
         rate = float(self.model.optimizer.learning_rate)
-        raise DivergedError(
+        return DivergedError(
             f"training diverged in epoch {self._epoch + 1}: {what} is not finite any more; lower the learning rate, "
             f"which is {rate:g}"
         )
