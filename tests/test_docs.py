@@ -46,7 +46,7 @@ def test_commands_name_tools_and_flags_that_there_are(page: Path) -> None:
         values = flags.FlagValues()
         module = {"import": "import_network"}.get(tool, tool)
         importlib.import_module(f"tfplaces.tools.{module}").define_flags(values)
-        known = {*values, "overwrite", "seed", "help", "version"}
+        known = {*values, "overwrite", "seed", "help", "version", "flagfile"}
         assert set(given) <= known, f"{tool}: {sorted(set(given) - known)}"
 
 

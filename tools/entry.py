@@ -99,12 +99,15 @@ def run(
 
 
 def _show_warnings(program: str) -> None:
-    """Shows a warning about the user's data as one line, and other warnings as they were shown before."""
+    """Shows a warning about the user's data as one line, once, and other warnings as they were shown before."""
     others = warnings.showwarning
+    shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, DataWarning):
-            print(f"{program}: {printable(str(message))}", file=sys.stderr)
+            if str(message) not in shown:  # a data set that is opened again
+                shown.add(str(message))
+                print(f"{program}: {printable(str(message))}", file=sys.stderr)
         else:
             others(message, category, *rest, **named)
 
