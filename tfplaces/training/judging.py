@@ -40,11 +40,12 @@ class ValidationMap(keras.callbacks.Callback):
         self.history: list[float] = []
         self._best: list[np.ndarray] = []
         self._recall, self._cosine_before, self._collapsed = 0.0, 1.0, False
+        self._before = ""  # the figures before training, until they are said
 
     def on_train_begin(self, logs=None):
         if not self.history:  # or the fit goes on
             self._cosine_before = self._judge()
-            print(f"before training: validation {self._figures()}", file=sys.stderr)
+            self._before = f" ({self._figures()} before training)"
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.monotonic()
@@ -56,7 +57,8 @@ class ValidationMap(keras.callbacks.Callback):
         epochs = self.params["epochs"]
         left = (epochs - epoch - 1) * (time.monotonic() - self._started)
         estimate = f", about {_duration(left)} left" if left else ""
-        print(f"epoch {epoch + 1}/{epochs}: validation {self._figures()}{estimate}", file=sys.stderr)
+        print(f"epoch {epoch + 1}/{epochs}: validation {self._figures()}{self._before}{estimate}", file=sys.stderr)
+        self._before = ""
         if cosine > COLLAPSED and 1 - cosine < (1 - self._cosine_before) / 2 and not self._collapsed:
             self._collapsed = True
             print(
