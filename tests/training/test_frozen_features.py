@@ -24,7 +24,6 @@ from tfplaces.training import (
     cache_features,
     fit,
     trained_from,
-    worth_caching,
 )
 
 SIZE, FIRST = (24, 32), "conv_dw_3"
@@ -151,8 +150,3 @@ def test_what_cannot_be_kept_is_said(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(UserError, match=r"no room for the 0\.4 MB"):
         cache_features(network(), FIRST, batches(), tmp_path / "full")
     assert not os.path.exists(tmp_path / "full" / "vectors")
-
-
-def test_it_pays_where_fewer_versions_are_computed_than_epochs() -> None:
-    assert worth_caching(1, 2) and worth_caching(4, 10)
-    assert not worth_caching(1, 1) and not worth_caching(4, 4)

@@ -7,7 +7,7 @@ from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.described_batches import DescribedBatches
 from tfplaces.training.distribution import gpu_strategy
 from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
-from tfplaces.training.frozen_features import FeatureBatches, cache_features, worth_caching
+from tfplaces.training.frozen_features import FeatureBatches, cache_features
 from tfplaces.training.head_regression import check_head, fit_head
 from tfplaces.training.judging import StopEarly, ValidationMap
 from tfplaces.training.model_training import ModelTraining
@@ -61,5 +61,4 @@ __all__ = [
     "teach",
     "train",
     "trained_from",
-    "worth_caching",
 ]

@@ -31,11 +31,15 @@ class DescribedBatches(ImageBatches):
         batch_size: int = 16,
         seed: int = 0,
     ):
-        super().__init__(images, size, -(-len(images) // batch_size))
-        self._descriptors, self._batch_size, self._seed = descriptors, batch_size, seed
+        super().__init__(images, size, -(-len(images) // batch_size), seed=seed)
+        self._descriptors, self._batch_size = descriptors, batch_size
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The images of an epoch, 0-based, one after the other, int64 `[n]`."""
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self.images))
 
     def choose(self, epoch: int) -> Iterator[list[np.ndarray]]:
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self.images))
+        order = self.order(epoch)
         yield [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
 
     def targets(self, batch: np.ndarray, images: np.ndarray) -> Any:

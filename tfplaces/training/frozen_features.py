@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,6 +15,7 @@ from tfplaces.datasets import Images, Subset
 from tfplaces.describers import DescriptorFile, KerasDescriber, describe_images
 from tfplaces.models import PlaceNet
 from tfplaces.training.batches import ImageBatches
+from tfplaces.training.digests import weights_digest
 from tfplaces.training.teaching import Versions
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -107,15 +106,12 @@ def cache_features(
         f"features of the frozen layers up to {last}: {len(images):,} times {'x'.join(map(str, shape))}, "
         f"{size / 1e6:,.0f} MB in {os.fspath(folder)}"
     )
-    identity = f"{_digest(model, frozen)} {batches.augmentation!r}"
+    # What the frozen layers are, without the one that flattens.
+    layers = [layer.name for layer in frozen.layers[:-1]]
+    identity = f"{weights_digest([model.description, layers], frozen.weights)} {batches.augmentation!r}"
     file = DescriptorFile(folder, identity, model.input_size, images, describer.descriptor_dim, np.float16)
     rows = describe_images(describer, images, "features of the frozen layers", file)
     return FeatureBatches(batches, rows.reshape(len(rows), *shape), seed), keras.Model(boundary, model.output)
-
-
-def worth_caching(versions: int, epochs: int) -> bool:
-    """Whether a fit from features takes less time than one from images: fewer versions are computed than epochs."""
-    return versions < epochs
 
 
 class _FrozenLayers(KerasDescriber):
@@ -146,11 +142,3 @@ def _boundary(model: PlaceNet, layer: str) -> tuple[str, Any]:
         if len(reaching) == 1:
             return reaching[0].name, reaching[0].output
     raise UserError(f"layer {layer!r} to train from: no layers before it, whose features could be kept")
-
-
-def _digest(model: PlaceNet, frozen: keras.Model) -> str:
-    """What tells frozen layers apart that give different features: what the network is, and their weights."""
-    digest = hashlib.sha256(json.dumps([model.description, [layer.name for layer in frozen.layers[:-1]]]).encode())
-    for variable in frozen.weights:
-        digest.update(keras.ops.convert_to_numpy(variable).tobytes())
-    return digest.hexdigest()

@@ -12,8 +12,9 @@ from tfplaces.common.errors import UserError
 from tfplaces.common.files import working_folder
 from tfplaces.describers import DescriptorFile, KerasDescriber, describe_images
 from tfplaces.models import PlaceNet
+from tfplaces.training.digests import network_digest
 from tfplaces.training.teaching import TeacherBatches
-from tfplaces.training.whitening import network_digest, replace
+from tfplaces.training.whitening import replace
 
 # What is added to the variances, as a share of their mean: tried in turn.
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -119,13 +119,12 @@ class TeacherBatches(DescribedBatches):
         self._steps = -(-len(self._learned) // batch_size)
         self.held_out = (Subset(kept, judging.tolist()), np.asarray(descriptors[judging]))
 
-    def choose(self, epoch: int) -> Iterator[list[np.ndarray]]:
+    def order(self, epoch: int) -> np.ndarray:
         order = np.random.default_rng([self._seed, epoch]).permutation(self._learned)
         # Each image starts with a version of its own and goes through all of them in turn.
         count = len(self._descriptors) // self._count
         first = np.random.default_rng(self._seed).integers(0, count, self._count)
-        order = (first[order] + epoch) % count * self._count + order
-        yield [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
+        return (first[order] + epoch) % count * self._count + order
 
     @property
     def _count(self) -> int:

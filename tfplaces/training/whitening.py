@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Sequence
 from typing import Any
-
-import keras
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import working_folder
@@ -20,6 +16,7 @@ from tfplaces.evaluation import check_positives, evaluate
 from tfplaces.layers.principal_components import PrincipalComponents, principal_components
 from tfplaces.layers.whitening import DEFAULT_POWER, FULL_POWER
 from tfplaces.models import PlaceNet
+from tfplaces.training.digests import network_digest
 
 # Those that a validation set chooses among; where it has no preference, the first.
 POWERS = (DEFAULT_POWER, 0.0, FULL_POWER)
@@ -91,14 +88,6 @@ def bare_components(
         found = principal_components(describe_images(KerasDescriber(bare), images, "whitening", vectors), count)
         vectors.remove()
         return found
-
-
-def network_digest(model: PlaceNet) -> str:
-    """What tells networks apart that compute different descriptors: what they are and all their weights."""
-    digest = hashlib.sha256(json.dumps(model.get_config()).encode())
-    for variable in model.weights:
-        digest.update(keras.ops.convert_to_numpy(variable).tobytes())
-    return digest.hexdigest()
 
 
 def check_whitening(model: PlaceNet, dimensions: int, image_sets: Sequence[Images]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from tfplaces.common.errors import UserError
 from tfplaces.common.progress import say_step
 from tfplaces.datasets import PlaceDataset
 from tfplaces.workflows.training_recipes.base import RecipeOfPlaces
@@ -36,10 +35,10 @@ class NetVLADRecipe(RecipeOfPlaces):
     margin: float = 0.1
 
     def check_data(self, model: PlaceNet, dataset: PlaceDataset, seed: int) -> None:
-        truth = dataset.truth
-        same = truth.of_same_label
-        if not truth.trainable() and (same is None or not (same.lengths > 1).any()):
-            raise UserError(f"{dataset.spec}: no query has a positive, there is nothing to train on")
+        from tfplaces.losses import TupleTripletLoss
+        from tfplaces.training.netvlad_batches import TupleMiner
+
+        TupleMiner(dataset, TupleTripletLoss(self.margin))
 
     def make_batches(self, model: PlaceNet, dataset: PlaceDataset, seed: int) -> tuple[ImageBatches, keras.losses.Loss]:
         from tfplaces.losses import TupleTripletLoss

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import sha256
-from tfplaces.datasets import Images, PlaceDataset, concatenate
+from tfplaces.datasets import PlaceDataset, concatenate
 from tfplaces.workflows.training_recipes.base import TrainingRecipe
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class TeacherRecipe(TrainingRecipe):
 
         batches = TeacherBatches(
             load_describer(self.teacher),
-            images_of(sets),
+            concatenate([dataset.database for dataset in sets]),
             model.input_size,
             augmentation=make_augmentation(self.augmentation),
             versions=self.versions,
@@ -99,8 +99,3 @@ class TeacherRecipe(TrainingRecipe):
                 checkpoint=work_dir.checkpoint("training"),
             )
         return student
-
-
-def images_of(sets: Sequence[PlaceDataset]) -> Images:
-    """The database images of data sets, one after the other."""
-    return concatenate([dataset.database for dataset in sets])
