@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.interruption import Interrupt
 from tfplaces.common.errors import UserError
 from tfplaces.compression import Compressed, Distillation, Recipe, compress, save_places
 from tfplaces.datasets import PlaceDataset, cached, load_dataset
@@ -44,18 +45,6 @@ def tuning(kind: str, model: PlaceNet, town: PlaceDataset):
     if kind == "triplet":
         return TripletTuning(model, town, town, margin=0.3, pairs=3, **options)
     return Distillation(model, town.database, **options)
-
-
-class Interrupt(keras.callbacks.Callback):
-    """Ctrl-C at a step, counted over all fits."""
-
-    def __init__(self, step: int):
-        super().__init__()
-        self.left = iter(range(step - 1))  # no state that a resumed fit restores
-
-    def on_train_batch_end(self, batch, logs=None):
-        if next(self.left, None) is None:
-            raise KeyboardInterrupt
 
 
 class Count(keras.callbacks.Callback):

@@ -7,31 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfplaces.datasets import GroundTruth, Images, PlaceDataset, load_dataset
+from tests.training.pixels import Pixels, Reader
+from tfplaces.datasets import GroundTruth, PlaceDataset, load_dataset
 from tfplaces.training import mining
 from tfplaces.training.mining import PairMiner
-
-
-class Numbered(Images):
-    """Images whose pixels are their descriptor."""
-
-    def __init__(self, descriptors: np.ndarray, prefix: str):
-        self.descriptors = descriptors
-        self.names = [f"{prefix}{k}" for k in range(len(descriptors))]
-
-    def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
-        return self.descriptors[index]
-
-
-class Reader:
-    """Describes by the pixels."""
-
-    input_size = (1, 8)
-    descriptor_dim = 24
-
-    def describe(self, images: np.ndarray) -> np.ndarray:
-        x = images.reshape(len(images), -1).astype(np.float32) - 127
-        return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def dataset(places: list[int], queries: list[int], labelled: bool, seed: int = 0) -> PlaceDataset:
@@ -41,8 +20,8 @@ def dataset(places: list[int], queries: list[int], labelled: bool, seed: int = 0
     of = np.array(places)
     return PlaceDataset(
         "numbered",
-        Numbered(pixels[: len(places)], "d"),
-        Numbered(pixels[len(places) :], "q"),
+        Pixels(pixels[: len(places)], "d"),
+        Pixels(pixels[len(places) :], "q"),
         GroundTruth.of_labels(np.array(queries), of)
         if labelled
         else [np.flatnonzero(of == place) for place in queries],
@@ -137,11 +116,11 @@ def test_a_batch_holds_the_hardest_negatives_and_the_nearest_positive() -> None:
             angle = np.radians(images[:, 0, 0, 0].astype(float) + images[:, 0, 0, 1])
             return np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
 
-    def images(kind: str) -> Numbered:
+    def images(kind: str) -> Pixels:
         pixels = np.zeros((len(angles[kind]), 1, 8, 3), np.uint8)
         for k, angle in enumerate(angles[kind]):
             pixels[k, 0, 0, :2] = min(angle, 200), max(angle - 200, 0)
-        return Numbered(pixels, kind)
+        return Pixels(pixels, kind)
 
     data = PlaceDataset("circle", images("d"), images("q"), [np.arange(2 * k, 2 * k + 2) for k in range(4)])
     (batches,) = PairMiner(data, 2).epoch(Circle(), 0, 4)
@@ -153,7 +132,7 @@ def test_a_batch_holds_the_hardest_negatives_and_the_nearest_positive() -> None:
 def test_a_small_pool_makes_random_batches() -> None:
     """Of as many queries as a batch holds nothing is chosen: batches are farther apart than those of a large pool."""
     data = dataset(list(range(200)), list(range(200)), False)
-    pixels = np.concatenate([data.database.descriptors, data.queries.descriptors])
+    pixels = np.concatenate([data.database.pixels, data.queries.pixels])
     descriptors = Reader().describe(pixels)
 
     def nearness(pool: int) -> float:

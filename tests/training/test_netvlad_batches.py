@@ -10,42 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.interruption import Interrupt
+from tests.training.pixels import SIZE, Pixels, Reader
 from tfplaces.common.errors import UserError
-from tfplaces.datasets import GroundTruth, Images, IndexLists, PlaceDataset
+from tfplaces.datasets import GroundTruth, IndexLists, PlaceDataset
 from tfplaces.describers import NonFiniteError
 from tfplaces.layers import L2Normalization
 from tfplaces.losses import TupleTripletLoss
 from tfplaces.training import DivergedError, ModelTraining, NetVLADBatches, fit, netvlad_batches, train
 from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.netvlad_batches import TupleMiner
-
-SIZE = (1, 8)
-
-
-class Pixels(Images):
-    """Images whose pixels are their descriptor."""
-
-    def __init__(self, pixels: np.ndarray, prefix: str):
-        self.pixels = pixels
-        self.names = [f"{prefix}{k}" for k in range(len(pixels))]
-
-    def read(self, index: int, size: tuple[int, int]) -> np.ndarray:
-        return self.pixels[index]
-
-
-class Reader:
-    """Describes by the pixels, and counts what it describes."""
-
-    input_size = SIZE
-    descriptor_dim = 24
-
-    def __init__(self) -> None:
-        self.described = 0
-
-    def describe(self, images: np.ndarray) -> np.ndarray:
-        self.described += len(images)
-        x = images.reshape(len(images), -1).astype(np.float32) - 127
-        return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:
@@ -374,18 +348,6 @@ def test_nothing_to_tell_from() -> None:
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
-
-
-class Interrupt(keras.callbacks.Callback):
-    """Ctrl-C at a step, counted over all epochs."""
-
-    def __init__(self, step: int):
-        super().__init__()
-        self.left = iter(range(step - 1))  # no state that a resumed fit restores
-
-    def on_train_batch_end(self, batch, logs=None):
-        if next(self.left, None) is None:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("step", [1, 17, 40])
