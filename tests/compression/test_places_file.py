@@ -74,6 +74,14 @@ def test_a_network_that_has_diverged_is_not_saved(compressed: Compressed, tmp_pa
     assert not any(tmp_path.iterdir())
 
 
+def test_a_projection_is_shared_and_comes_back(tmp_path: Path) -> None:
+    model = PlaceNet("alexnet", cut="pool1", projection=12, clusters=2, input_size=(48, 64))
+    save_places(tmp_path / "a.places", compress(model, Recipe(bits=4)))
+    loaded = load_compressed(tmp_path / "a.places")
+    assert "projection/kernel" in loaded.shared and loaded.model.description == model.description
+    np.testing.assert_array_equal(loaded.model.feature_layer.kernel, model.feature_layer.kernel)
+
+
 @pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_float16"])
 def test_weights_of_half_precision_are_kept_exactly_as_float32(policy: str, tmp_path: Path) -> None:
     """The file describes images as before; precision and frozen layers are not in it."""
@@ -173,6 +181,9 @@ HOSTILE: dict[str, Change] = {
     "backbone other": set_config(backbone="vgg16", cut=None),
     "backbone list": set_config(backbone=["squeezenet"]),
     "cut unknown": set_config(cut="fire99"),
+    "projection huge": set_config(projection=65_536),
+    "projection negative": set_config(projection=-1),
+    "projection text": set_config(projection="6"),
     "cut other": set_config(cut="fire9"),
     "cut number": set_config(cut=7),
     "input_size number": set_config(input_size=48),

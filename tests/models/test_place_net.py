@@ -69,6 +69,21 @@ def test_round_trips_through_its_config(model: PlaceNet) -> None:
     np.testing.assert_allclose(copy(IMAGES), model(IMAGES), atol=1e-6)
 
 
+def test_a_projection_is_the_backbones_last_layer(tmp_path: Path) -> None:
+    plain, model = PlaceNet("squeezenet", **OPTIONS), PlaceNet("squeezenet", projection=6, **OPTIONS)
+    assert "projection" not in plain.config and model.feature_layer.name == "projection"
+    assert [layer.name for layer in model.backbone_layers] == [
+        *(layer.name for layer in plain.backbone_layers),
+        "projection",
+    ]
+    assert model.feature_layer.kernel.shape == (1, 1, plain.feature_layer.output.shape[-1], 6)
+    assert model.get_layer("netvlad").centroids.shape[1] == 6
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    np.testing.assert_allclose(loaded(IMAGES), model(IMAGES), atol=1e-6)
+
+
 def test_a_config_without_power_is_of_the_time_when_it_was_a_half(model: PlaceNet) -> None:
     config = model.get_config()
     assert config.pop("whitening_power") == PlaceNet.from_config(config).config["whitening_power"] == 0.5

@@ -110,8 +110,6 @@ def test_what_a_recipe_has_no_use_for_is_refused(method: str, option: str, messa
 
 def test_defaults_in_words() -> None:
     assert defaults("accumulate") == " By default 1."
-    assert (
-        defaults("learning_rate") == " By default 0.0002 with place_batches, 0.001 with netvlad, 0.0001 with teacher."
-    )
+    assert defaults("learning_rate") == " By default 0.0002 with place_batches and teacher, 0.001 with netvlad."
     assert defaults("margin") == " By default 0.1 with netvlad."
     assert defaults("train_from") == ""

@@ -195,6 +195,7 @@ _CONFIG = {
         lambda v: _is_list(v, 2) and all(_is_whole(size, 1, MAX_SIDE) for size in v) and v[0] * v[1] <= MAX_PIXELS,
     ),
     "cut": ("the name of a layer", _is_name),
+    "projection": _COUNT_OR_NONE,
     "scale": ("a number, or a list of three", _is_scale),
     "offset": ("a list of three numbers", lambda v: _is_list(v, 3) and all(map(_is_number, v))),
     "norm": ("the name of a form of normalisation", _is_name),
@@ -223,8 +224,8 @@ def aggregation_title(config: Mapping[str, Any]) -> str:
     return f"ConvAP {config['channels']}x{config['grid']}x{config['grid']}"
 
 
-# Files made before there was a choice do not have them; a network that was trained here has no source.
-_OPTIONAL = {"whitening_power", "norm", "source"}
+# Files made before there was a choice do not have them. A projection and a source are there where the network has them.
+_OPTIONAL = {"whitening_power", "norm", "projection", "source"}
 
 
 def check_config(path: str, config: dict[str, Any]) -> None:

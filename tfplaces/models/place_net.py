@@ -40,6 +40,8 @@ class PlaceNet(keras.Model):
         input_size: (height, width) in pixels that the network is meant to be used at, each up to 8192 and together up
             to 2^22 pixels; by default the backbone's.
         cut: name of the backbone layer whose output is aggregated; by default the backbone's.
+        projection: channels of a 1 x 1 convolution of that output, the layer `projection`, which counts as the
+            backbone's last; 0 for none.
         scale, offset: preprocessing x · scale + offset, offset one per channel, scale one number or one per channel; by
             default what the backbone's published weights expect.
         norm: the form of the L2 normalisations after the backbone, see `tfplaces.layers.l2_normalize`.
@@ -64,6 +66,7 @@ class PlaceNet(keras.Model):
         whitening_power: float = DEFAULT_POWER,
         input_size: Sequence[int] | None = None,
         cut: str | None = None,
+        projection: int = 0,
         scale: float | Sequence[float] | None = None,
         offset: Sequence[float] | None = None,
         norm: str = "tflite",
@@ -79,6 +82,8 @@ class PlaceNet(keras.Model):
         made = make_aggregation(aggregation, options)
         if not 0 <= whitening <= MAX_UNITS:
             raise UserError(f"whitening={whitening}: the number of dimensions, at most {MAX_UNITS}, 0 for none")
+        if not 0 <= projection <= MAX_UNITS:
+            raise UserError(f"projection={projection}: the number of channels, at most {MAX_UNITS}, 0 for none")
         check_power(whitening_power)
         check_norm(norm)
         spec = BACKBONES[backbone]
@@ -111,6 +116,8 @@ class PlaceNet(keras.Model):
             "offset": offset,
             "norm": norm,
         }
+        if projection:
+            config["projection"] = projection
         if source:
             config["source"] = dict(source)
         with _dtype_policy(dtype):
@@ -145,7 +152,7 @@ class PlaceNet(keras.Model):
     @property
     def feature_layer(self) -> keras.layers.Layer:
         """The backbone's last layer: its output is the map of local features."""
-        return self.get_layer(self.config["cut"])
+        return self.get_layer("projection" if "projection" in self.config else self.config["cut"])
 
     @property
     def description(self) -> dict[str, Any]:
@@ -201,6 +208,8 @@ def _build(image, config: dict[str, Any], aggregation: Aggregation):
     else:
         raise UserError(f"{config['backbone']} has no layer {config['cut']!r}; there are {', '.join(names)}")
     features = backbone.get_layer(config["cut"]).output
+    if "projection" in config:
+        features = keras.layers.Conv2D(config["projection"], 1, name="projection")(features)
     *_, (_, _, (_, height, width, channels)) = layer_shapes(
         keras.Model(image, features), config["input_size"], config["backbone"]
     )

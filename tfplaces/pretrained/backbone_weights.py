@@ -155,7 +155,8 @@ def set_backbone_weights(model: PlaceNet, arrays: Mapping[str, np.ndarray], sour
 
 
 def _backbone_layers(model: PlaceNet) -> list[keras.layers.Layer]:
-    return [layer for layer in model.backbone_layers if layer.weights]
+    """The layers that published weights are for, which a projection is not."""
+    return [layer for layer in model.backbone_layers if layer.weights and layer.name != "projection"]
 
 
 def _check_kind(source: str, key: str, shape: tuple[int, ...], dtype: np.dtype, expected: tuple[int, ...]) -> None:

@@ -10,6 +10,7 @@ from tfplaces.training.fitting import DivergedError, StopIfDiverged, fit
 from tfplaces.training.frozen_features import FeatureBatches, cache_features
 from tfplaces.training.head_regression import check_head, fit_head
 from tfplaces.training.judging import StopEarly, ValidationMap
+from tfplaces.training.local_regression import fit_local, local_form, local_teacher
 from tfplaces.training.model_training import ModelTraining
 from tfplaces.training.netvlad_batches import NetVLADBatches
 from tfplaces.training.partial import first_trained, trained_from
@@ -52,8 +53,11 @@ __all__ = [
     "first_trained",
     "fit",
     "fit_head",
+    "fit_local",
     "gpu_strategy",
     "initialize_netvlad",
+    "local_form",
+    "local_teacher",
     "make_augmentation",
     "make_optimizer",
     "make_schedule",

@@ -1,14 +1,15 @@
-"""Judging the epochs of a fit by the accuracy on a validation set: the best is kept, and the fit may end early."""
+"""Judging the epochs of a fit: the best is kept, and the fit may end early."""
 
 from __future__ import annotations
 
+import abc
 import sys
 import time
 
 import keras
 import numpy as np
 
-from tfplaces.datasets import PlaceDataset
+from tfplaces.datasets import Images, PlaceDataset
 from tfplaces.describers import Describer, describe_images
 from tfplaces.evaluation import score
 
@@ -17,55 +18,60 @@ from tfplaces.evaluation import score
 COLLAPSED = 0.9
 
 
-class ValidationMap(keras.callbacks.Callback):
-    """Judges every epoch on a data set and keeps the weights of the best by mAP.
+class EpochJudge(keras.callbacks.Callback, abc.ABC):
+    """Judges the model before a fit and after each epoch by one number, and keeps the weights of the best.
 
-    It adds `val_map` and `val_recall_1`, mAP and recall@1 in percent, to the logs of every epoch, and comes before
-    callbacks that look at them, as `EarlyStopping(monitor="val_map", mode="max")` does. When the descriptors of
-    different places come to be nearly alike, which they do at too high a learning rate, it says so once.
+    After each epoch it prints what it has found and about how long the others will take. It comes before callbacks that
+    look at what it adds to the logs.
 
     Args:
-        describer: the network that is trained.
-        dataset: what it is judged on.
         keep_best: whether the fit ends with the weights of the best epoch, or of none if no epoch is better than what
             there was before, rather than with the last.
 
     Attributes:
-        history: mAP before the fit and after each epoch.
+        history: the number before the fit and after each epoch.
     """
 
-    def __init__(self, describer: Describer, dataset: PlaceDataset, keep_best: bool = True):
+    def __init__(self, keep_best: bool = True):
         super().__init__()
-        self._describer, self._dataset, self._keep_best = describer, dataset, keep_best
+        self._keep_best = keep_best
         self.history: list[float] = []
         self._best: list[np.ndarray] = []
-        self._recall, self._cosine_before, self._collapsed = 0.0, 1.0, False
         self._before = ""  # the figures before training, until they are said
+
+    @abc.abstractmethod
+    def judge(self) -> float:
+        """The number of the model as it is now."""
+
+    @abc.abstractmethod
+    def is_best(self) -> bool:
+        """Whether the last number of the history is the best, or as good as the best."""
+
+    @abc.abstractmethod
+    def figures(self) -> str:
+        """What was found the last time, in words."""
+
+    @abc.abstractmethod
+    def logged(self) -> dict[str, float]:
+        """What was found the last time, for the logs."""
 
     def on_train_begin(self, logs=None):
         if not self.history:  # or the fit goes on
-            self._cosine_before = self._judge()
-            self._before = f" ({self._figures()} before training)"
+            self._note()
+            self._before = f" ({self.figures()} before training)"
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        cosine = self._judge()
+        self._note()
         if logs is not None:
-            logs["val_map"], logs["val_recall_1"] = self.history[-1], self._recall
+            logs.update(self.logged())
         epochs = self.params["epochs"]
         left = (epochs - epoch - 1) * (time.monotonic() - self._started)
         estimate = f", about {_duration(left)} left" if left else ""
-        print(f"epoch {epoch + 1}/{epochs}: validation {self._figures()}{self._before}{estimate}", file=sys.stderr)
+        print(f"epoch {epoch + 1}/{epochs}: {self.figures()}{self._before}{estimate}", file=sys.stderr)
         self._before = ""
-        if cosine > COLLAPSED and 1 - cosine < (1 - self._cosine_before) / 2 and not self._collapsed:
-            self._collapsed = True
-            print(
-                f"the descriptors collapse: those of different places have a mean cosine of {cosine:.2f}, "
-                f"{self._cosine_before:.2f} before training; lower the learning rate, or train fewer layers",
-                file=sys.stderr,
-            )
 
     def on_train_end(self, logs=None):
         self.restore()
@@ -75,19 +81,96 @@ class ValidationMap(keras.callbacks.Callback):
         if self._best:
             self.model.set_weights(self._best)
 
-    def _judge(self) -> float:
-        """Adds to the history, and gives the mean cosine of different places."""
+    def _note(self) -> None:
+        self.history.append(self.judge())
+        if self.is_best() or not self._keep_best:
+            self._best = self.model.get_weights()
+
+
+class ValidationMap(EpochJudge):
+    """Judges every epoch on a data set and keeps the weights of the best by mAP.
+
+    It adds `val_map` and `val_recall_1`, mAP and recall@1 in percent, to the logs of every epoch, as
+    `EarlyStopping(monitor="val_map", mode="max")` takes them. When the descriptors of different places come to be
+    nearly alike, which they do at too high a learning rate, it says so once.
+
+    Args:
+        describer: the network that is trained.
+        dataset: what it is judged on.
+        keep_best: see `EpochJudge`.
+
+    Attributes:
+        history: mAP before the fit and after each epoch.
+    """
+
+    def __init__(self, describer: Describer, dataset: PlaceDataset, keep_best: bool = True):
+        super().__init__(keep_best)
+        self._describer, self._dataset = describer, dataset
+        self._recall, self._cosine, self._cosine_before, self._collapsed = 0.0, 1.0, 1.0, False
+
+    def judge(self) -> float:
         database = describe_images(self._describer, self._dataset.database, "database")
         queries = describe_images(self._describer, self._dataset.queries, "queries")
         found = score(self._dataset, queries, database)
-        self.history.append(found.map)
         self._recall = found.recall[1]
-        if self.history[-1] >= max(self.history) or not self._keep_best:
-            self._best = self.model.get_weights()
-        return mean_cosine_of_places(self._dataset, queries, database)
+        self._cosine = mean_cosine_of_places(self._dataset, queries, database)
+        if not self.history:
+            self._cosine_before = self._cosine
+        return found.map
 
-    def _figures(self) -> str:
-        return f"mAP {self.history[-1]:.1f}, recall@1 {self._recall:.1f}"
+    def is_best(self) -> bool:
+        return self.history[-1] >= max(self.history)
+
+    def figures(self) -> str:
+        return f"validation mAP {self.history[-1]:.1f}, recall@1 {self._recall:.1f}"
+
+    def logged(self) -> dict[str, float]:
+        return {"val_map": self.history[-1], "val_recall_1": self._recall}
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        cosine, before = self._cosine, self._cosine_before
+        if cosine > COLLAPSED and 1 - cosine < (1 - before) / 2 and not self._collapsed:
+            self._collapsed = True
+            print(
+                f"the descriptors collapse: those of different places have a mean cosine of {cosine:.2f}, "
+                f"{before:.2f} before training; lower the learning rate, or train fewer layers",
+                file=sys.stderr,
+            )
+
+
+class TeacherDistance(EpochJudge):
+    """Judges every epoch by how far a student's descriptors are from its teacher's, and keeps the nearest.
+
+    It adds `val_distance`, the mean cosine distance, to the logs of every epoch.
+
+    Args:
+        describer: the student.
+        images: it is judged on them.
+        descriptors: what the teacher gives them, float `[len(images), dim]`.
+
+    Attributes:
+        history: the distance, 0 to 2, before the fit and after each epoch.
+    """
+
+    def __init__(self, describer: Describer, images: Images, descriptors: np.ndarray):
+        super().__init__()
+        self._describer, self._images = describer, images
+        self._wanted = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
+
+    def judge(self) -> float:
+        found = describe_images(self._describer, self._images, "held-out images")
+        cosines = np.sum(found * self._wanted, axis=1) / np.linalg.norm(found, axis=1)
+        return float(np.mean(1 - cosines))
+
+    def is_best(self) -> bool:
+        return self.history[-1] <= min(self.history)
+
+    def figures(self) -> str:
+        return f"distance from the teacher {self.history[-1]:.4f}"
+
+    def logged(self) -> dict[str, float]:
+        return {"val_distance": self.history[-1]}
 
 
 class StopEarly(keras.callbacks.EarlyStopping):

@@ -7,7 +7,6 @@ described by the teacher, and the queries by the student on a phone.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from tfplaces.training.augmentation import Augmentation
 from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.described_batches import DescribedBatches
 from tfplaces.training.fitting import fit
+from tfplaces.training.judging import TeacherDistance
 from tfplaces.training.model_training import ModelTraining
 from tfplaces.training.rated_optimizers import RatedAdam
 from tfplaces.training.schedules import WarmUp
@@ -203,44 +203,3 @@ def check_student(student: int, teacher: int) -> None:
             f"the student's descriptors have {student} numbers and the teacher's {teacher}: one can be compared with "
             f"the other only if they have as many; give the student --whitening={teacher}"
         )
-
-
-class TeacherDistance(keras.callbacks.Callback):
-    """Adds `val_distance`, the mean cosine distance from the teacher's descriptors, to the logs; keeps the best epoch.
-
-    Args:
-        describer: the student.
-        images: it is judged on them.
-        descriptors: what the teacher gives them, float `[n, dim]`.
-
-    Attributes:
-        history: the distance, 0 to 2, before the fit and after each epoch.
-    """
-
-    def __init__(self, describer: Describer, images: Images, descriptors: np.ndarray):
-        super().__init__()
-        self._describer, self._images = describer, images
-        self._wanted = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
-        self.history: list[float] = []
-        self._best: list[np.ndarray] = []
-
-    def on_train_begin(self, logs=None):
-        if not self.history:  # or the fit goes on
-            self._judge()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._judge()
-        if logs is not None:
-            logs["val_distance"] = self.history[-1]
-        print(f"epoch {epoch + 1}/{self.params['epochs']}: distance {self.history[-1]:.4f}", file=sys.stderr)
-
-    def on_train_end(self, logs=None):
-        if self._best:
-            self.model.set_weights(self._best)
-
-    def _judge(self) -> None:
-        found = describe_images(self._describer, self._images, "held-out images")
-        cosines = np.sum(found * self._wanted, axis=1) / np.linalg.norm(found, axis=1)
-        self.history.append(float(np.mean(1 - cosines)))
-        if self.history[-1] <= min(self.history):
-            self._best = self.model.get_weights()
