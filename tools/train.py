@@ -118,7 +118,8 @@ def _define_recipe(values: flags.FlagValues) -> None:
         string,
         "teacher",
         "The model file of a large network, whose descriptors the network is trained to give to the database images of "
-        "--dataset, without labels. It gets a whitening of as many dimensions.",
+        "--dataset, without labels. Of a .keras or .places teacher with NetVLAD and as many --clusters it gets "
+        "NetVLAD and whitening, of any other a linear layer to as many dimensions.",
     )
     flag(
         flags.DEFINE_enum,
@@ -230,7 +231,7 @@ def main(args: flags.FlagValues) -> None:
     model = training.make(path, os.path.join(args.output, "train.work"), tensorboard)
     print(
         f"{path}: {args.backbone} + {model.aggregation.title}"
-        + (f" + whitening {args.whitening}" if args.whitening else "")
+        + (f" + whitening {model.config['whitening']}" if model.config["whitening"] else "")
         + f", {model.count_params():,} parameters, {os.path.getsize(path) / 1e6:.1f} MB"
     )
 
