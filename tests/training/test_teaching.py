@@ -86,10 +86,15 @@ def test_a_student_finds_what_its_teacher_has_described(town: PlaceDataset, teac
     assert np.sqrt(np.mean(kernel**2)) == pytest.approx(0.01, rel=1e-4)
 
 
-def test_teaching_comes_nearer_and_keeps_the_best(town: PlaceDataset, teacher, student, tmp_path: Path) -> None:
+def test_teaching_comes_nearer_and_keeps_the_best(
+    town: PlaceDataset, teacher, student, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     batches = TeacherBatches(teacher, town.database, SIZE)
     before = distance(student, teacher, town.database)
     history = teach(student, batches, epochs=6, learning_rate=3e-4)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert [line.endswith(" s left") for line in told] == [True] * 5 + [False]
+    assert told[0].startswith(f"epoch 1/6: distance from the teacher {history[1]:.4f} (distance")
     assert len(history) == 7 and distance(student, teacher, town.database) < before - 0.1
     assert distance(student, teacher, batches.held_out[0]) == pytest.approx(min(history), abs=1e-5)
     # Nothing of the training stays with the model.

@@ -16,6 +16,7 @@ from tfplaces.tools import train
 from tfplaces.workflows.training_recipes import (
     RECIPES,
     PlaceBatchesRecipe,
+    TeacherRecipe,
     TrainingRecipe,
     defaults,
     make_recipe,
@@ -83,6 +84,30 @@ def test_what_cannot_be_is_known_before_anything_is_computed(
 ) -> None:
     with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
         check(PlaceBatchesRecipe(**{"places_in_batch": 4, **change}), town)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "change", "message"),
+    [
+        ({"clusters": 2}, {"train_from": "conv_dw_2"}, None),
+        # The student's last convolution, of other channels than the teacher's, is left out.
+        ({"clusters": 2}, {"train_from": "conv_pw_2"}, "layer 'conv_pw_2' to train from: .* none of that name up to "),
+        ({"clusters": 3}, {"train_from": "conv_pw_2"}, None),
+        ({"clusters": 2, "whitening": 0}, {}, None),
+        ({"clusters": 5, "whitening": 0}, {}, "a linear layer from the 256 numbers of NetVLAD2 to the teacher's 1,280"),
+        ({"clusters": 2}, {"versions": 0}, "--versions=0: with --teacher at least 1"),
+    ],
+)
+def test_what_a_teacher_cannot_teach_is_known_before_anything_is_computed(
+    teacher: dict, change: dict, message: str | None, town: PlaceDataset, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("tfplaces.training.head_regression._MAX_KERNEL", 100_000)
+    large = PlaceNet("squeezenet", cut="fire4", input_size=(32, 48), **{"whitening": 4, **teacher})
+    large.save(tmp_path / "large.keras")
+    recipe = TeacherRecipe(teacher=str(tmp_path / "large.keras"), **change)
+    planned = outline(PlaceNet, "mobilenet_v1", cut="conv_pw_2", input_size=(32, 48), clusters=2)
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        recipe.check(planned, [town], random=False, seed=0)
 
 
 def test_batches_with_fewer_places_than_asked_for_are_told(town: PlaceDataset, capsys: pytest.CaptureFixture) -> None:
