@@ -20,6 +20,7 @@ from tfplaces.training import (
     local_regression,
     local_teacher,
 )
+from tfplaces.training.assembly import sample_local_features
 from tfplaces.training.local_regression import PENALTIES, Sums, ridge_of_sums
 
 SIZE = (48, 64)
@@ -31,11 +32,18 @@ def town() -> PlaceDataset:
     return cached(load_dataset("toytown?places=12"))
 
 
+def make_lengths_alike(model: PlaceNet, town: PlaceDataset) -> None:
+    """By a large bias, so that not only the features are linear, but nearly so are those of unit length."""
+    features = sample_local_features(model, town.database, 1000)
+    model.feature_layer.bias.assign(np.random.default_rng(0).normal(0, 20 * features.std(), 128))
+
+
 @pytest.fixture(scope="module")
 def teacher(town: PlaceDataset) -> KerasDescriber:
     """Features of a linear 1 x 1 convolution from 64 channels to 128, at stride 4."""
     keras.utils.set_random_seed(0)
     model = PlaceNet("mobilenet_v1", clusters=4, input_size=SIZE, cut="conv_pw_2")
+    make_lengths_alike(model, town)
     initialize_netvlad(model, [town.database], sharpness=1.0)
     return KerasDescriber(add_whitening(model, DIM, [town.database]))
 
@@ -93,6 +101,7 @@ def test_images_of_another_size(teacher, town: PlaceDataset) -> None:
 def test_a_teacher_without_a_whitening(teacher, town: PlaceDataset) -> None:
     model = PlaceNet("mobilenet_v1", clusters=4, input_size=SIZE, cut="conv_pw_2", assignment_bias=True)
     model.get_layer("conv1").set_weights(teacher.model.get_layer("conv1").get_weights())
+    make_lengths_alike(model, town)
     initialize_netvlad(model, [town.database], sharpness=1.0)
     model.get_layer("netvlad").bias.assign([1, 0, -1, 2])
     bare = KerasDescriber(model)
@@ -157,11 +166,11 @@ def test_a_call_that_was_killed_goes_on_to_the_same_weights(
     seen: list[int] = []
     limit = len(town.database)
 
-    def add(self: Sums, *values: np.ndarray) -> None:
+    def add(self: Sums, x: np.ndarray, y: np.ndarray) -> None:
         if len(seen) == limit:
             raise Killed
-        seen.append(len(values))
-        added(self, *values)
+        seen.append(len(x))
+        added(self, x, y)
 
     def run(folder: str) -> list[np.ndarray]:
         seen.clear()
@@ -187,21 +196,20 @@ def test_a_call_that_was_killed_goes_on_to_the_same_weights(
 
 
 def test_the_map_is_that_of_the_normal_equations() -> None:
-    """K = (XᵀWX + p I)⁻¹ XᵀWY of centred X and Y, with the penalty that is best on other pairs; in parts."""
+    """K = (XᵀX + p I)⁻¹ XᵀY of centred X and Y, with the penalty that is best on other pairs; in parts."""
     rng = np.random.default_rng(0)
     x, true = rng.normal(2, 1, (40, 7)), rng.normal(0, 1, (7, 3))
     y = x @ true + 4 + rng.normal(0, 3, (40, 3))
-    w, judged = rng.uniform(0, 2, 40), rng.normal(2, 1, (20, 7))
+    judged = rng.normal(2, 1, (20, 7))
     wanted = judged @ true + 4
     learned, others = Sums(7, 3), Sums(7, 3)
     for part in (slice(0, 1), slice(1, 30), slice(30, 40)):
-        learned.add(x[part], y[part], w[part])
-    others.add(judged, wanted, np.ones(20))
+        learned.add(x[part], y[part])
+    others.add(judged, wanted)
     kernel, bias = ridge_of_sums(learned, others)
-    x_mean, y_mean = np.average(x, 0, w), np.average(y, 0, w)
-    xc, yc, share = x - x_mean, y - y_mean, w / w.sum()
-    unit = np.trace(xc.T * share @ xc) / 7
-    kernels = [np.linalg.solve(xc.T * share @ xc + p * unit * np.eye(7), xc.T * share @ yc) for p in PENALTIES]
-    errors = [np.sum(((judged - x_mean) @ k + y_mean - wanted) ** 2) for k in kernels]
+    xc, yc = x - x.mean(0), y - y.mean(0)
+    unit = xc.var(0).mean()
+    kernels = [np.linalg.solve(xc.T @ xc / 40 + p * unit * np.eye(7), xc.T @ yc / 40) for p in PENALTIES]
+    errors = [np.sum(((judged - x.mean(0)) @ k + y.mean(0) - wanted) ** 2) for k in kernels]
     np.testing.assert_allclose(kernel, kernels[int(np.argmin(errors))], atol=1e-5)
-    np.testing.assert_allclose(x_mean @ kernel + bias, y_mean, atol=1e-5)
+    np.testing.assert_allclose(x.mean(0) @ kernel + bias, y.mean(0), atol=1e-5)

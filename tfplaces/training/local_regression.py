@@ -33,9 +33,6 @@ MAX_IMAGES = 1024
 _BATCH = 16
 # Images after which the sums are kept.
 _SHARD = 256
-# NetVLAD goes by the direction of a feature, so that an error counts by its share of the feature's length; but of one
-# that is shorter than this share of the mean in its image by that.
-_SHORTEST = 0.25
 
 
 def local_teacher(student: PlaceNet, teacher: Describer) -> PlaceNet | str:
@@ -90,11 +87,11 @@ def fit_local(
 ) -> PlaceNet:
     """A student with its teacher's NetVLAD and whitening, whose local features are as near to the teacher's as can be.
 
-    It is ridge regression by the squared error as a share of the length of the teacher's feature. Where the networks'
-    grids differ, by their strides or the sizes of their images, the teacher's features are interpolated to the
-    student's. Of the versions of the images at most 1024, drawn at random, are used; the penalty is the one of six with
-    the least error on the images that are held out. Memory does not grow with the number of images: it is that of the
-    sums over them, of as many rows as the student's features have channels.
+    Where the networks' grids differ, by their strides or the sizes of their images, the teacher's unit features are
+    interpolated to the student's. Of the versions of the images at most 1024, drawn at random, are used; the penalty of
+    the ridge regression is the one of six with the least squared error on the images that are held out. Memory does not
+    grow with the number of images: it is that of the sums over them, of as many rows as the student's features have
+    channels.
 
     Args:
         student: the student; it is copied.
@@ -125,15 +122,15 @@ def fit_local(
 
 
 class Sums:
-    """Sums over weighted pairs of vectors that a linear map is found from, in float64.
+    """Sums over pairs of vectors that a linear map is found from, in float64.
 
     Args:
         dim: length of the vectors x.
         out: length of the vectors y that they are to give.
 
     Attributes:
-        xx: Σ w (x, 1)ᵀ (x, 1), `[dim + 1, dim + 1]`; its last number is Σ w.
-        xy: Σ w (x, 1)ᵀ y, `[dim + 1, out]`.
+        xx: Σ (x, 1)ᵀ (x, 1), `[dim + 1, dim + 1]`; its last number is how many pairs there are.
+        xy: Σ (x, 1)ᵀ y, `[dim + 1, out]`.
         done: images whose pairs are in them.
     """
 
@@ -141,16 +138,15 @@ class Sums:
         self.xx, self.xy = np.zeros((dim + 1, dim + 1)), np.zeros((dim + 1, out))
         self.done = 0
 
-    def add(self, x: np.ndarray, y: np.ndarray, w: np.ndarray) -> None:
-        """Adds pairs, `[n, dim]` and `[n, out]`, with weights `[n]`."""
+    def add(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Adds the pairs of an image or more, `[n, dim]` and `[n, out]`."""
         x = np.concatenate([x, np.ones((len(x), 1))], axis=1, dtype=np.float64)
-        weighted = x.T * w
-        self.xx += weighted @ x
-        self.xy += weighted @ y.astype(np.float64)
+        self.xx += x.T @ x
+        self.xy += x.T @ y.astype(np.float64)
 
 
 def ridge_of_sums(learned: Sums, judged: Sums) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel and the bias of the least weighted mean of ‖x K + b − y‖² + p ‖K‖².
+    """The kernel and the bias of the least mean of ‖x K + b − y‖² + p ‖K‖².
 
     The penalty p is the one of `PENALTIES`, times the mean variance of x, with the least squared error on other pairs.
 
@@ -163,10 +159,10 @@ def ridge_of_sums(learned: Sums, judged: Sums) -> tuple[np.ndarray, np.ndarray]:
     """
     from scipy.linalg import eigh
 
-    total = learned.xx[-1, -1]
-    x_mean, y_mean = learned.xx[-1, :-1] / total, learned.xy[-1] / total
-    values, columns = eigh(learned.xx[:-1, :-1] / total - np.outer(x_mean, x_mean))
-    right = columns.T @ (learned.xy[:-1] / total - np.outer(x_mean, y_mean))
+    count = learned.xx[-1, -1]
+    x_mean, y_mean = learned.xx[-1, :-1] / count, learned.xy[-1] / count
+    values, columns = eigh(learned.xx[:-1, :-1] / count - np.outer(x_mean, x_mean))
+    right = columns.T @ (learned.xy[:-1] / count - np.outer(x_mean, y_mean))
     values = np.maximum(values, 0)
     unit = max(float(values.mean()), 1e-30)
 
@@ -175,7 +171,7 @@ def ridge_of_sums(learned: Sums, judged: Sums) -> tuple[np.ndarray, np.ndarray]:
         return np.concatenate([kernel, (y_mean - x_mean @ kernel)[None]])
 
     def error(penalty: float) -> float:
-        """Without Σ w ‖y‖², which is the same for all."""
+        """Without Σ ‖y‖², which is the same for all."""
         found = solved(penalty)
         return float(np.sum(found * (judged.xx @ found)) - 2 * np.sum(found * judged.xy))
 
@@ -184,7 +180,7 @@ def ridge_of_sums(learned: Sums, judged: Sums) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Pairs:
-    """What goes into a student's last convolution, and the features that its teacher has there.
+    """What goes into a student's last convolution, and the unit features that its teacher has there.
 
     Attributes:
         dim: channels of the one.
@@ -197,22 +193,21 @@ class _Pairs:
         self.dim, self.out = source.shape[-1], target.shape[-1]
         ours, theirs = keras.Model(student.inputs[0], source), keras.Model(teacher.inputs[0], target)
 
-        def run(images: tf.Tensor, same: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def run(images: tf.Tensor, same: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             x = tf.cast(ours(tf.cast(images, tf.float32), training=False), tf.float32)
             y = tf.cast(theirs(tf.cast(same, tf.float32), training=False), tf.float32)
-            y = tf.image.resize(y, tf.shape(x)[1:3], antialias=True)
-            lengths = tf.norm(y, axis=-1)
-            least = _SHORTEST * tf.reduce_mean(lengths, axis=(1, 2), keepdims=True)
-            weights = tf.math.divide_no_nan(1.0, tf.maximum(lengths, least)) ** 2
-            return tf.reshape(x, (-1, self.dim)), tf.reshape(y, (-1, self.out)), tf.reshape(weights, (-1,))
+            # The unit features, as NetVLAD takes them.
+            y = tf.image.resize(tf.math.l2_normalize(y, axis=-1), tf.shape(x)[1:3], antialias=True)
+            return tf.reshape(x, (-1, self.dim)), tf.reshape(y, (-1, self.out))
 
         self._run = tf.function(run, input_signature=[tf.TensorSpec((None, *s, 3), tf.uint8) for s in self._sizes])
 
-    def read(self, images: Images, start: int) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """Pairs of the images from one on: of how many images, and float32 `[n, dim]`, `[n, out]` and weights `[n]`."""
+    def read(self, images: Images, start: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Pairs of the images from one on: how many images, and float32 `[n, dim]` and `[n, out]`."""
         ours, theirs = (read_batches(images, size, _BATCH, range(start, len(images))) for size in self._sizes)
         for batch, same in zip(ours, theirs, strict=True):
-            yield len(batch), [values.numpy() for values in self._run(batch, same)]
+            x, y = self._run(batch, same)
+            yield len(batch), x.numpy(), y.numpy()
 
 
 def _summed(pairs: _Pairs, images: Images, path: str | None, identity: str, label: str) -> Sums:
@@ -224,8 +219,8 @@ def _summed(pairs: _Pairs, images: Images, path: str | None, identity: str, labe
     kept = sums.done
     with progress(len(images), label, "image") as bar:
         bar.update(sums.done)
-        for count, values in pairs.read(images, sums.done):
-            sums.add(*values)
+        for count, x, y in pairs.read(images, sums.done):
+            sums.add(x, y)
             sums.done += count
             bar.update(count)
             if path is not None and (sums.done - kept >= _SHARD or sums.done == len(images)):
