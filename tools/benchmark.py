@@ -6,6 +6,7 @@ tfplaces-benchmark --what=search --rows=1000000   exact search over a file of de
 tfplaces-benchmark --what=whitening --model=model.keras --dataset=folder:a,folder:b    mAP by dimensions and power
 tfplaces-benchmark --what=accuracy --models=model.keras --dataset=folder:a --json=accuracy.json   what compression costs
 tfplaces-benchmark --what=cost --json=cost.json   latency, memory and bytes of four networks in each precision
+tfplaces-benchmark --what=training --model=model.keras --dataset=utm:a   the training loop beside a plain Keras fit
 tfplaces-benchmark --models=model.keras,model.tflite --threads=1,2    latency, memory and bytes of models
 
 Measuring accuracy takes hours, cost a quarter of an hour; both keep what they have in JSON.work, where the same command
@@ -42,8 +43,18 @@ def define_flags(values: flags.FlagValues) -> None:
     integer("symbols", 2**27, "With --what=coding: the number of weights of each distribution.", 1000)
     integer("outputs", 128, "With --what=coding: the number of outputs of the Dense layer of 32768 inputs that is "
             "clustered; 0 leaves this measurement out.", 0, 4096)  # fmt: skip
-    string("model", None, "With --what=whitening: a .keras or .places file; a whitening that it has is left out.")
-    string("dataset", None, "With --what=accuracy or whitening: data sets to measure mAP on, separated by commas.")
+    string(
+        "model",
+        None,
+        "With --what=training or whitening: a .keras or .places file. A whitening that it has is left out in "
+        "the latter.",
+    )
+    string(
+        "dataset",
+        None,
+        "With --what=accuracy or whitening: data sets to measure mAP on, separated by commas. With "
+        "--what=training: the one to train on.",
+    )
     string("whitening_dataset", None, "With --what=whitening: the data sets, separated by commas, whose database "
            "images it is fitted on. By default those of --dataset are taken.")  # fmt: skip
     string("dimensions", "128,256,512,1024", "With --what=whitening: numbers of dimensions, separated by commas.")
@@ -140,6 +151,12 @@ def _whitening(args: flags.FlagValues, paths: list[str], _: ExitStack) -> dict[s
     return {"whitening": measure_whitening(load_place_net(paths[0]), sets, fitted, dimensions)}
 
 
+def _training(args: flags.FlagValues, paths: list[str], _: ExitStack) -> dict[str, Any]:
+    from tfplaces.benchmarks.training import measure_training
+
+    return {"training": measure_training(paths[0], args.dataset, seed=args.seed)}
+
+
 # What --what names: how it is measured, the flags that only some measurements take, and those of them that it needs.
 MEASUREMENTS: dict[str, tuple[Callable[..., dict[str, Any]], Sequence[str], Sequence[str]]] = {
     "accuracy": (_accuracy, ("models", "dataset", "seeds"), ("models", "dataset", "json")),
@@ -148,6 +165,7 @@ MEASUREMENTS: dict[str, tuple[Callable[..., dict[str, Any]], Sequence[str], Sequ
     "models": (_models, ("models", "threads", "input_size"), ("models",)),
     "network": (_network, (), ()),
     "search": (_search, ("rows", "dim", "queries"), ()),
+    "training": (_training, ("model", "dataset"), ("model", "dataset")),
     "whitening": (_whitening, ("model", "dataset", "whitening_dataset", "dimensions"), ("model", "dataset")),
 }
 

@@ -17,7 +17,7 @@ def format_result(result: Mapping[str, Any]) -> str:
     tables: dict[str, Callable[[Any], str]] = {
         "models": models_text, "accuracy": accuracy_text, "cost": cost_text, "coders": coders_text,
         "small": small_text, "clustering": clustering_text, "network": network_text, "whitening": whitening_text,
-        "search": search_text,
+        "search": search_text, "training": training_text,
     }  # fmt: skip
     return "\n\n".join(tables[name](figures) for name, figures in result.items())
 
@@ -151,6 +151,29 @@ def network_text(rows: Sequence[Figures]) -> str:
     return _explained(
         "The columns of the stages are seconds. peak is how many GB of memory the stage takes above those of "
         "the process with its model.",
+        table,
+    )
+
+
+def training_text(rows: Sequence[Figures]) -> str:
+    """The table of what `tfplaces.benchmarks.training.measure_training` gives."""
+    table = text_table(
+        ["augmentation", "images", "Keras images/s", "images/s", "x", "Keras MB", "MB"],
+        [
+            [
+                row["augmentation"],
+                str(row["images"]),
+                *(f"{row['images_per_second'][side]:.1f}" for side in ("keras", "tfplaces")),
+                f"{row['ratio']:.2f}",
+                *(_mb(row["peak"][side]) for side in ("keras", "tfplaces")),
+            ]
+            for row in rows
+        ],
+    )
+    return _explained(
+        "Plain Keras fits batches that are in memory, the library the same batches from image files. x is the speed "
+        "over that of plain Keras, the median of the rounds. Images are those of an epoch. MB is the peak of a process "
+        "that trains so, 10^6 bytes.",
         table,
     )
 
