@@ -76,7 +76,13 @@ def converted(model: Callable, town: Images, tmp_path_factory: pytest.TempPathFa
 
 CASES = [
     *(("squeezenet", 0, precision) for precision in PRECISIONS if precision != "mixed_int4"),
-    *(("mobilenet_v1", 16, precision) for precision in PRECISIONS),
+    ("mobilenet_v1", 16, "mixed_int4"),
+    ("mobilenet_v1", 16, "full_int8"),
+    *(
+        pytest.param("mobilenet_v1", 16, precision, marks=pytest.mark.slow)
+        for precision in PRECISIONS
+        if precision not in ("mixed_int4", "full_int8")
+    ),
     ("alexnet", 16, "mixed_int8"),
 ]
 

@@ -24,7 +24,7 @@ from tfplaces.layers import L2Normalization
 from tfplaces.losses import MultiSimilarityLoss, TripletRankingLoss, TupleTripletLoss, WeaklySupervisedTripletLoss
 from tfplaces.training import Checkpoint, ModelTraining, PlaceBatches, fit, gpu_strategy
 
-EPOCHS = 3
+EPOCHS = 2
 LOSSES: dict[str, Callable[[], keras.losses.Loss]] = {
     "multi_similarity": MultiSimilarityLoss,
     "triplets": lambda: TripletRankingLoss(0.5),

@@ -350,7 +350,7 @@ def test_nothing_to_tell_from() -> None:
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [1, 17, 40])
+@pytest.mark.parametrize("step", [17, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 40))])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(step: int, tmp_path) -> None:
     """16 steps an epoch, of three epochs: interrupted in the first, the second and the third.
 

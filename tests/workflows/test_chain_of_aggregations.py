@@ -34,9 +34,8 @@ AGGREGATIONS: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "aggregation", ["mixvpr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gem", "convap"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_from_a_network_to_a_packed_file(aggregation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TRIALS": 1, "OPTIONS": ((4, 0.0), (6, 0.0), (6, 0.5)), "_PROBES": 4}.items():
         monkeypatch.setattr(importlib.import_module("tfplaces.compression.smallest_file"), name, value)

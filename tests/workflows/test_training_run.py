@@ -83,16 +83,15 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_network(
 
     expected = weights("a")
     assert watch.done == STAGES
-    for limit, rest in ((1, STAGES[1:]), (5, STAGES[5:])):
-        watch.limit = limit
+    for done in (STAGES[:1], STAGES[1:5]):
+        watch.limit = len(done)
         with pytest.raises(Stop):
             weights("b")
-        assert not (tmp_path / "b.keras").exists()
-        watch.limit = len(STAGES)
-        for ours, theirs in zip(weights("b"), expected, strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-        assert watch.done == rest, limit
-        (tmp_path / "b.keras").unlink()
+        assert watch.done == done and not (tmp_path / "b.keras").exists()
+    watch.limit = len(STAGES)
+    for ours, theirs in zip(weights("b"), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert watch.done == STAGES[5:]
 
 
 # What a kill could lose: slots of the optimizer, gradients that are being accumulated, the scale of the loss, the place
@@ -114,7 +113,7 @@ KILLED = {
 
 @pytest.mark.parametrize(
     "method",
-    ["place_batches", "netvlad", *(pytest.param(method, marks=pytest.mark.slow) for method in [*KILLED][2:])],
+    ["place_batches", *(pytest.param(method, marks=pytest.mark.slow) for method in [*KILLED][1:])],
 )
 def test_a_training_that_is_killed_ends_as_one_that_is_not(
     method: str, planned: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
