@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tfplaces.benchmarks import accuracy, coding, cost, network, search
+from tfplaces.benchmarks import accuracy, coding, cost, network, search, training
 from tfplaces.common.errors import UserError
 
 
@@ -89,6 +89,22 @@ def test_whitening(run, made, photos: Path, here: Path) -> None:
     lines = out.splitlines()[-11:]
     assert [line.split()[2 if k else 1] for k, line in enumerate(lines)] == [f"{row['mean']:.1f}" for row in rows]
     assert lines[1].endswith("{:.1f} to {:.1f}".format(*rows[1]["gain_interval"]))
+
+
+def test_training(run, made, photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six places of three images each, as a batch has four of each: 24 images, of which some come twice."""
+    monkeypatch.setattr(training, "AUGMENTATIONS", ("crop_jitter",))
+    monkeypatch.setattr(training, "_peak", lambda side, *_: {"keras": 3_000_000, "tfplaces": 4_000_000}[side])
+    code, out, err = run(
+        "benchmark", "--what=training", f"--model={made.keras}", f"--dataset=folder:{photos}", "--json=b.json"
+    )
+    assert code == 0, err
+    rows = json.loads((here / "b.json").read_text())["training"]
+    assert [(row["source"], row["images"]) for row in rows] == [("files", 24), ("kept", 24)]
+    for row, line in zip(rows, out.splitlines()[-2:], strict=True):
+        assert min(row["ratios"]) <= row["ratio"] <= max(row["ratios"]) and len(row["ratios"]) == 5
+        speeds = [f"{row['images_per_second'][side]:.1f}" for side in ("keras", "tfplaces")]
+        assert line.split()[:4] == ["crop_jitter", row["source"], *speeds] and line.split()[-2:] == ["3.00", "4.00"]
 
 
 def test_models(run, made, here: Path) -> None:

@@ -158,22 +158,23 @@ def network_text(rows: Sequence[Figures]) -> str:
 def training_text(rows: Sequence[Figures]) -> str:
     """The table of what `tfplaces.benchmarks.training.measure_training` gives."""
     table = text_table(
-        ["augmentation", "images", "Keras images/s", "images/s", "x", "Keras MB", "MB"],
+        ["augmentation", "images from", "Keras images/s", "images/s", "x", "x from to", "Keras MB", "MB"],
         [
             [
                 row["augmentation"],
-                str(row["images"]),
+                row["source"],
                 *(f"{row['images_per_second'][side]:.1f}" for side in ("keras", "tfplaces")),
                 f"{row['ratio']:.2f}",
+                f"{min(row['ratios']):.2f} {max(row['ratios']):.2f}",
                 *(_mb(row["peak"][side]) for side in ("keras", "tfplaces")),
             ]
             for row in rows
         ],
     )
     return _explained(
-        "Plain Keras fits batches that are in memory, the library the same batches from image files. x is the speed "
-        "over that of plain Keras, the median of the rounds. Images are those of an epoch. MB is the peak of a process "
-        "that trains so, 10^6 bytes.",
+        "Plain Keras fits batches that are in memory. The library makes the same batches while it trains: from image "
+        "files, or from what its first epoch kept of them in memory. x is the speed over that of plain Keras, the "
+        "median of the rounds, and the least and the most. MB is the peak of a process that trains so, 10^6 bytes.",
         table,
     )
 

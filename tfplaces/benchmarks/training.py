@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfplaces.common.errors import UserError
-from tfplaces.datasets import load_dataset, make_places
+from tfplaces.datasets import cached, load_dataset, make_places
 from tfplaces.evaluation.memory import peak, reset_peak
 from tfplaces.losses import MultiSimilarityLoss
 from tfplaces.opening import load_place_net
@@ -23,57 +25,67 @@ from tfplaces.training import ModelTraining, PlaceBatches, RatedAdam, StopIfDive
 from tfplaces.training.augmentation import make_augmentation
 
 AUGMENTATIONS = ("none", "crop_jitter")
+# Where the library has an image from whenever it comes: its file, or the memory in which its first epoch kept it.
+SOURCES = ("files", "kept")
 SIDES = ("keras", "tfplaces")
 
 
-def measure_training(path: str, dataset: str, steps: int = 8, rounds: int = 3, seed: int = 0) -> list[dict[str, Any]]:
+def measure_training(path: str, dataset: str, steps: int = 8, rounds: int = 5, seed: int = 0) -> list[dict[str, Any]]:
     """Trains a network by place batches both ways, an epoch of each in turn, from its backbone's usual layer on.
 
     Both ways have the same batches, loss, optimizer and weights to begin with. Plain Keras fits arrays that are in
-    memory; the library reads, decodes and augments images while it trains. The first epoch of each, in which Keras
-    traces the step, does not count.
+    memory. The library makes the batches while it trains: it reads and decodes the files, or takes the images that
+    `tfplaces.datasets.cached` has kept, and augments them. The first epoch of each, in which Keras traces the step and
+    images come to be kept, does not count.
 
     Args:
         path: a `.keras` or `.places` file of a PlaceNet.
         dataset: a data set of which places can be made.
         steps: batches of an epoch, of 30 places with 4 images each or as many as there are.
-        rounds: how many epochs of each count.
+        rounds: how many epochs of each count; which way goes first changes from one to the next.
         seed: gives the batches.
 
     Returns:
-        a row for each of `AUGMENTATIONS`. It holds `augmentation`; `images` of an epoch; `images_per_second` and
-        `peak`, the most bytes of memory of a process that trains so, each by `keras` and `tfplaces`; and `ratio`, the
-        median over the rounds of Keras's time over the library's, above 1 where the library is faster.
+        a row for each of `AUGMENTATIONS` and of `SOURCES`. It holds `augmentation` and `source`; `images` of an epoch;
+        `images_per_second` and `peak`, the most bytes of memory of a process that trains so, each by `keras` and
+        `tfplaces`; `ratios`, Keras's time over the library's in each round, above 1 where the library is faster; and
+        `ratio`, their median.
     """
     rows = []
-    for augmentation in AUGMENTATIONS:
-        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-        sides = {side: _Side(side, path, dataset, augmentation, steps, seed) for side in SIDES}
-        for number in range(rounds + 1):
-            for name, side in sides.items():
-                found = side.epoch()
-                if number:
-                    seconds[name].append(found)
+    for augmentation, source in itertools.product(AUGMENTATIONS, SOURCES):
+        options = (path, dataset, augmentation, source, steps, seed)
+        sides = {name: _Side(name, *options) for name in SIDES}
+        for side in sides.values():
+            side.epoch()
+        seconds: dict[str, list[float]] = {name: [] for name in SIDES}
+        for number in range(rounds):
+            for name in SIDES if number % 2 else reversed(SIDES):
+                seconds[name].append(sides[name].epoch())
         images = sides["keras"].images
-        ratios = [plain / ours for plain, ours in zip(seconds["keras"], seconds["tfplaces"], strict=True)]
+        ratios = [plain / ours for plain, ours in zip(*(seconds[name] for name in SIDES), strict=True)]
         rows.append(
             {
                 "augmentation": augmentation,
+                "source": source,
                 "images": images,
-                "images_per_second": {side: images / statistics.median(seconds[side]) for side in SIDES},
-                "peak": {side: _peak(side, path, dataset, augmentation, steps, seed) for side in SIDES},
+                "images_per_second": {name: images / statistics.median(seconds[name]) for name in SIDES},
+                "peak": {name: _peak(name, *options) for name in SIDES},
+                "ratios": ratios,
                 "ratio": statistics.median(ratios),
             }
         )
     return rows
 
 
-class _FewBatches(PlaceBatches):
-    """Place batches of which an epoch has so many at most."""
+class _SameBatches(PlaceBatches):
+    """Place batches of which every epoch has the same, so many at most."""
 
     def __init__(self, *args: Any, steps: int, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._steps = min(self._steps, steps)
+
+    def choose(self, epoch: int) -> Iterator[list[np.ndarray]]:
+        return super().choose(0)
 
 
 class _InMemory(keras.utils.PyDataset):
@@ -105,10 +117,10 @@ class _Side:
         images: of an epoch.
     """
 
-    def __init__(self, side: str, path: str, dataset: str, augmentation: str, steps: int, seed: int):
-        model = load_place_net(path)
-        self._batches = _FewBatches(
-            make_places(load_dataset(dataset)), model.input_size, min_images=2, steps=steps,
+    def __init__(self, side: str, path: str, dataset: str, augmentation: str, source: str, steps: int, seed: int):
+        model, images = load_place_net(path), load_dataset(dataset)
+        self._batches = _SameBatches(
+            make_places(cached(images) if source == "kept" else images), model.input_size, min_images=2, steps=steps,
             augmentation=make_augmentation(augmentation), seed=seed,
         )  # fmt: skip
         self.images = sum(batch.size for batch in next(self._batches.choose(0))[: len(self._batches)])
