@@ -94,7 +94,8 @@ def test_whitening(run, made, photos: Path, here: Path) -> None:
 def test_training(run, made, photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six places of three images each, as a batch has four of each: 24 images, of which some come twice."""
     monkeypatch.setattr(training, "AUGMENTATIONS", ("crop_jitter",))
-    monkeypatch.setattr(training, "_peak", lambda side, *_: {"keras": 3_000_000, "tfplaces": 4_000_000}[side])
+    peaks = {"keras": 3_000_000, "tfplaces": 4_000_000}
+    monkeypatch.setattr(training, "in_fresh_process", lambda module, arguments, what: peaks[arguments[0]])
     code, out, err = run(
         "benchmark", "--what=training", f"--model={made.keras}", f"--dataset=folder:{photos}", "--json=b.json"
     )

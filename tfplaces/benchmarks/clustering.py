@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import subprocess
 import sys
 import time
 
 import numpy as np
 
-from tfplaces.common.errors import UserError
+from tfplaces.benchmarks.fresh_process import in_fresh_process
 from tfplaces.evaluation.memory import peak, reset_peak
 
 INPUTS = 32768
@@ -51,30 +49,21 @@ def measure_clustering(outputs: int = 128, seed: int = 0) -> dict:
         by the way it is stored. `tfmot_distances` and `tfmot_distances_full` are the bytes of TF-MOT's float32
         distances of all weights to all centroids, for this layer and for one of 4096 outputs.
     """
-    ours, tfmot = (_in_fresh_process(way, outputs, seed) for way in ("ours", "tfmot"))
+    ours, tfmot = (
+        in_fresh_process(
+            "tfplaces.benchmarks.clustering",
+            [way, outputs, seed],
+            f"clustering {INPUTS}x{outputs} with {way}",
+            legacy_keras=way == "tfmot",
+        )
+        for way in ("ours", "tfmot")
+    )
     sizes = ours.pop("sizes") | tfmot.pop("sizes")
     return {
         "outputs": outputs, "ours": ours, "tfmot": tfmot, "step_ratio": tfmot["step"] / ours["step"],
         "peak_ratio": tfmot["peak"] / ours["peak"], "sizes": sizes,
         "tfmot_distances": INPUTS * outputs * LEVELS * 4, "tfmot_distances_full": INPUTS * 4096 * LEVELS * 4,
     }  # fmt: skip
-
-
-def _in_fresh_process(way: str, outputs: int, seed: int) -> dict:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment.pop("TF_USE_LEGACY_KERAS", None)
-    if way == "tfmot":
-        environment["TF_USE_LEGACY_KERAS"] = "1"
-    process = subprocess.run(
-        [sys.executable, "-m", "tfplaces.benchmarks.clustering", json.dumps([way, outputs, seed])],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    if process.returncode:
-        reason = process.stderr.strip().splitlines() or ["it was killed, most likely for want of memory"]
-        raise UserError(f"clustering {INPUTS}x{outputs} with {way} failed: {reason[-1]}")
-    return json.loads(process.stdout.splitlines()[-1])
 
 
 def _measure(way: str, outputs: int, seed: int) -> dict:

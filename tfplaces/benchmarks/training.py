@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfplaces.common.errors import UserError
+from tfplaces.benchmarks.fresh_process import in_fresh_process
 from tfplaces.datasets import cached, load_dataset, make_places
 from tfplaces.evaluation.memory import peak, reset_peak
 from tfplaces.losses import MultiSimilarityLoss
@@ -69,7 +67,10 @@ def measure_training(path: str, dataset: str, steps: int = 8, rounds: int = 5, s
                 "source": source,
                 "images": images,
                 "images_per_second": {name: images / statistics.median(seconds[name]) for name in SIDES},
-                "peak": {name: _peak(name, *options) for name in SIDES},
+                "peak": {
+                    name: in_fresh_process("tfplaces.benchmarks.training", [name, *options], f"training with {path}")
+                    for name in SIDES
+                },
                 "ratios": ratios,
                 "ratio": statistics.median(ratios),
             }
@@ -155,18 +156,7 @@ class _Side:
 
 
 def _peak(*arguments: Any) -> int:
-    """The most bytes of memory of a process of its own that trains two epochs."""
-    command = [sys.executable, "-m", "tfplaces.benchmarks.training", json.dumps(arguments)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if result.returncode:
-        raise UserError(
-            f"training with {arguments[0]} failed: {(result.stderr.strip().splitlines() or ['killed'])[-1]}"
-        )
-    return int(result.stdout.splitlines()[-1])
-
-
-def _measure_peak(*arguments: Any) -> int:
+    """The most bytes of memory of two epochs; to be called in a process of its own."""
     side = _Side(*arguments)
     reset_peak()
     for _ in range(2):
@@ -175,4 +165,4 @@ def _measure_peak(*arguments: Any) -> int:
 
 
 if __name__ == "__main__":
-    print(_measure_peak(*json.loads(sys.argv[1])))
+    print(_peak(*json.loads(sys.argv[1])))
