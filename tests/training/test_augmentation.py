@@ -6,11 +6,12 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from tfplaces.common.errors import UserError
 from tfplaces.training import CropAndJitter, RandAugment, make_augmentation
 from tfplaces.training.augmentation import OPERATIONS
+from tfplaces.training.augmentation import _jittered as jittered
 
 
 def ramp(height: int = 48, width: int = 64) -> np.ndarray:
@@ -61,6 +62,20 @@ def test_colours_change_by_no_more_than_the_jitter() -> None:
     red = np.zeros((50, 4, 4, 3), np.uint8)
     red[..., 0] = 120
     assert CropAndJitter(crop=1, jitter=0.3)(red, np.random.default_rng(0))[..., 1].max() > 5
+
+
+def test_colours_change_as_pillow_changes_them() -> None:
+    """One factor after the other by Pillow's enhancers; colours from 60 to 190, so that nothing is cut off."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(60, 190, (40, 50, 3), dtype=np.uint8)
+    for factors in [(1.2, 1, 1), (1, 1.25, 1), (1, 1, 0.6), (0.8, 1.2, 1.1), (1, 1, 1)]:
+        enhanced = Image.fromarray(image)
+        for enhancer, factor in zip(
+            (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), factors, strict=True
+        ):
+            enhanced = enhancer(enhanced).enhance(factor)
+        found = np.asarray(jittered(Image.fromarray(image), *factors)).astype(int)
+        assert np.abs(found - np.asarray(enhanced)).max() <= 3, factors  # Pillow cuts off decimals three times
 
 
 @pytest.mark.parametrize("options", [{"crop": 0}, {"crop": 1.1}, {"crop": float("nan")}, {"jitter": -1}, {"jitter": 2}])
