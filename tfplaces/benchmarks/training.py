@@ -13,8 +13,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import tqdm
 
 from tfplaces.benchmarks.fresh_process import in_fresh_process
+from tfplaces.common.progress import progress
 from tfplaces.datasets import cached, load_dataset, make_places
 from tfplaces.evaluation.memory import peak, reset_peak
 from tfplaces.losses import MultiSimilarityLoss
@@ -49,33 +51,38 @@ def measure_training(path: str, dataset: str, steps: int = 8, rounds: int = 5, s
         `tfplaces`; `ratios`, Keras's time over the library's in each round, above 1 where the library is faster; and
         `ratio`, their median.
     """
-    rows = []
-    for augmentation, source in itertools.product(AUGMENTATIONS, SOURCES):
-        options = (path, dataset, augmentation, source, steps, seed)
-        sides = {name: _Side(name, *options) for name in SIDES}
-        for side in sides.values():
-            side.epoch()
-        seconds: dict[str, list[float]] = {name: [] for name in SIDES}
-        for number in range(rounds):
-            for name in SIDES if number % 2 else reversed(SIDES):
-                seconds[name].append(sides[name].epoch())
-        images = sides["keras"].images
-        ratios = [plain / ours for plain, ours in zip(*(seconds[name] for name in SIDES), strict=True)]
-        rows.append(
-            {
-                "augmentation": augmentation,
-                "source": source,
-                "images": images,
-                "images_per_second": {name: images / statistics.median(seconds[name]) for name in SIDES},
-                "peak": {
-                    name: in_fresh_process("tfplaces.benchmarks.training", [name, *options], f"training with {path}")
-                    for name in SIDES
-                },
-                "ratios": ratios,
-                "ratio": statistics.median(ratios),
-            }
-        )
-    return rows
+    kinds = list(itertools.product(AUGMENTATIONS, SOURCES))
+    # Of each side the epochs that are timed, the one before them, and the two of the process that shows its memory.
+    with progress(len(kinds) * len(SIDES) * (rounds + 3), "training", "epoch") as bar:
+        return [_compared((path, dataset, *kind, steps, seed), rounds, bar) for kind in kinds]
+
+
+def _compared(options: tuple[Any, ...], rounds: int, bar: tqdm.tqdm) -> dict[str, Any]:
+    """The row of one way to change images and one source of them; see `_Side` for the options."""
+    sides = {name: _Side(name, *options) for name in SIDES}
+    for side in sides.values():
+        side.epoch()
+        bar.update()
+    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
+    for number in range(rounds):
+        for name in SIDES if number % 2 else reversed(SIDES):
+            seconds[name].append(sides[name].epoch())
+            bar.update()
+    peaks = {}
+    for name in SIDES:
+        peaks[name] = in_fresh_process("tfplaces.benchmarks.training", [name, *options], f"training with {options[0]}")
+        bar.update(2)
+    images = sides["keras"].images
+    ratios = [plain / ours for plain, ours in zip(*(seconds[name] for name in SIDES), strict=True)]
+    return {
+        "augmentation": options[2],
+        "source": options[3],
+        "images": images,
+        "images_per_second": {name: images / statistics.median(seconds[name]) for name in SIDES},
+        "peak": peaks,
+        "ratios": ratios,
+        "ratio": statistics.median(ratios),
+    }
 
 
 class _SameBatches(PlaceBatches):
