@@ -80,6 +80,7 @@ def check(compressed: Compressed, pruned: float, levels: int) -> None:
         assert len(shared.levels) <= levels and shared.on_int8_grid
 
 
+@pytest.mark.slow
 def test_a_ramp_by_tfmot(town: PlaceDataset) -> None:
     """Half-way less is pruned than in the end; `import_tfmot` is what gives the schedule."""
     assert import_tfmot()

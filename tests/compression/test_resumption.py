@@ -108,6 +108,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(kind: str, recipe: str, t
     assert not count.epochs
 
 
+@pytest.mark.slow
 def test_training_that_is_interrupted(town: PlaceDataset, tmp_path: Path) -> None:
     """Weights of the best epoch and the history are those of an uninterrupted training."""
 

@@ -164,6 +164,7 @@ def test_mistakes_that_litert_finds_are_known_before_anything_is_measured(run, m
         assert (code, out, err.count("\n")) == (2, "", 1) and name in err
 
 
+@pytest.mark.slow
 def test_accuracy(run, made, photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accuracy, "ROWS", {"4 bits, 40 %": (0.4, 4, 3)})
     spec = f"folder:{photos}"

@@ -76,6 +76,7 @@ def test_json_holds_the_sizes_by_layer_and_in_all(compress, here: Path) -> None:
     assert {"conv1", "netvlad", "whitening"} <= {row["name"] for row in sizes["layers"]}
 
 
+@pytest.mark.slow
 def test_fine_tuning_and_its_flags(compress, here: Path) -> None:
     pytest.importorskip("tensorboard")
     compress(

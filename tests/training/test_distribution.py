@@ -150,6 +150,7 @@ def two_devices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 ONE = tf.distribute.get_strategy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITTED)
 def test_two_devices_train_as_one(name: str, two_devices: dict[str, Any]) -> None:
     weights, start = fitted(ONE, LOSSES[name]), network().get_weights()
@@ -158,11 +159,13 @@ def test_two_devices_train_as_one(name: str, two_devices: dict[str, Any]) -> Non
         assert np.abs(one - before).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_a_killed_fit_goes_on_to_the_same_weights(two_devices: dict[str, Any]) -> None:
     for whole, resumed in zip(two_devices["multi_similarity"], two_devices["goes_on"], strict=True):
         np.testing.assert_array_equal(whole, resumed)
 
 
+@pytest.mark.slow
 def test_batches_of_an_odd_number_of_images_are_trained_on(two_devices: dict[str, Any]) -> None:
     """Fifteen images: the last one is left out, so it is not quite what one device does."""
     for one, two in zip(fitted(ONE, MultiSimilarityLoss, images_of_place=3), two_devices["odd"], strict=True):

@@ -102,6 +102,7 @@ def test_teaching_comes_nearer_and_keeps_the_best(
     student.save(tmp_path / "student.keras")
 
 
+@pytest.mark.slow
 def test_teaching_that_was_killed_goes_on_to_the_same_weights(town, teacher, tmp_path: Path) -> None:
     """Killed in the third epoch, and then while the teacher describes for the second time."""
 

@@ -189,6 +189,7 @@ def test_another_run_is_refused(grid: SimpleNamespace, changes: dict, name: str)
     assert (grid.folder / "out" / "results.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_overwrite_leaves_nothing_of_an_older_run_and_fine_tunes(
     grid: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
