@@ -18,6 +18,7 @@ HEAVY = ("tensorflow", "keras", "sklearn", "scipy", "PIL", "matplotlib")
         ("import tfplaces.coding", HEAVY),
         ("import tfplaces.coding", ("ai_edge_litert", "flatbuffers", "absl", "tqdm")),
         ("import tfplaces.describers, tfplaces.evaluation", tuple(m for m in HEAVY if m != "PIL")),
+        ("import tfplaces.index", (*(m for m in HEAVY if m != "PIL"), "faiss", "usearch")),
         ("import tfplaces; tfplaces.load_dataset; tfplaces.evaluate", ("tensorflow", "keras")),
     ],
 )

@@ -12,15 +12,27 @@ from tfplaces.common.extras import needed_by
 from tfplaces.version import __version__
 
 if TYPE_CHECKING:
-    from tfplaces import coding, compression, datasets, describers, evaluation, layers, lite, losses, models, training
+    from tfplaces import (
+        coding,
+        compression,
+        datasets,
+        describers,
+        evaluation,
+        index,
+        layers,
+        lite,
+        losses,
+        models,
+        training,
+    )
     from tfplaces.datasets import load_dataset
     from tfplaces.evaluation import evaluate
     from tfplaces.models import PlaceNet
     from tfplaces.opening import load_describer, load_model
 
 _MODULES = (
-    "coding", "compression", "datasets", "describers", "evaluation", "layers", "lite", "losses", "models", "opening",
-    "pretrained", "training",
+    "coding", "compression", "datasets", "describers", "evaluation", "index", "layers", "lite", "losses", "models",
+    "opening", "pretrained", "training",
 )  # fmt: skip
 _NAMES = {
     "PlaceNet": "models",
@@ -31,8 +43,8 @@ _NAMES = {
 }
 
 __all__ = [
-    "PlaceNet", "__version__", "coding", "compression", "datasets", "describers", "evaluate", "evaluation", "layers",
-    "lite", "load_dataset", "load_describer", "load_model", "losses", "models", "training",
+    "PlaceNet", "__version__", "coding", "compression", "datasets", "describers", "evaluate", "evaluation", "index",
+    "layers", "lite", "load_dataset", "load_describer", "load_model", "losses", "models", "training",
 ]  # fmt: skip
 
 
