@@ -29,8 +29,9 @@ INTERRUPTED = 130
 
 def run(
     define_flags: Callable[[flags.FlagValues], None],
-    main: Callable[[flags.FlagValues], int | None],
+    main: Callable[..., int | None],
     argv: list[str] | None = None,
+    takes: str = "",
 ) -> None:
     """Runs a tool and exits the process.
 
@@ -39,6 +40,8 @@ def run(
         main: does the work and returns an exit code, None for 0; a `UserError` or `OSError` from it is the user's to
             mend and is printed as one line; anything else is a bug and is raised.
         argv: program name and arguments; by default those of the process.
+        takes: what the arguments are that are no flags, such as "photos", where the tool takes any; `main` is given
+            them as a list, and flags may stand behind them.
 
     With the environment variable TFPLACES_DEBUG set, errors are raised and native logs shown.
     """
@@ -67,8 +70,9 @@ def run(
         if any(a in ("--version", "-version") for a in argv[1:]):
             print(f"tfplaces {__version__}")
             sys.exit(0)
+        values.set_gnu_getopt(bool(takes))
         rest = values(argv)[1:]
-        if rest:
+        if rest and not takes:
             raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value, see --help")
         _check_finite(values)
         _expand_home(values)
@@ -76,7 +80,7 @@ def run(
             _quiet_native_logs()
         with needed_by(program), contextlib.redirect_stdout(_Printable(sys.stdout)), warnings.catch_warnings():
             _show_warnings(program)
-            code = main(values) or 0
+            code = (main(values, rest) if takes else main(values)) or 0
             sys.stdout.flush()
         sys.exit(code)
     except BrokenPipeError:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 ALL = sorted(p.stem for p in (ROOT / "tools").glob("*.py") if p.stem not in ("__init__", "entry", "flag_values"))
 TOOLS = (
     "train", "compress", "convert", "check_data", "describe", "evaluate", "summarize", "benchmark", "reproduce", "pack",
-    "import_network",
+    "import_network", "index", "query",
 )  # fmt: skip
 
 
@@ -140,6 +140,32 @@ EARLY: dict[str, tuple[str, list[str], str]] = {
     "garbage to describe with": (
         "describe", ["--model={bad}/garbage.tflite", "--dataset={data}", "--output=x.npy"], "cut short or damaged",
     ),
+    "ending of an index": ("index", ["--model={tflite}", "--dataset={data}", "--output=a.db"], "named .index"),
+    "no model for an index": ("index", ["--dataset={data}", "--output=a.index"], "made with --model and --dataset"),
+    "no index to add to": (
+        "index", ["--model={tflite}", "--dataset={data}", "--output=a.index", "--add"], "no such index to add to",
+    ),
+    "no index to remove from": ("index", ["--output=a.index", "--remove=x"], "no such index to remove places from"),
+    "removing with a model": (
+        "index", ["--output=a.index", "--remove=x", "--model={tflite}"], "--remove goes without --model",
+    ),
+    "no data to index": ("index", ["--model={tflite}", "--dataset=folder:none", "--output=a.index"], "no such folder"),
+    "garbage to index with": (
+        "index", ["--model={bad}/garbage.tflite", "--dataset={data}", "--output=a.index"], "cut short or damaged",
+    ),
+    "no index": ("query", ["--model={tflite}", "--index=a.index", "{data_photo}"], "a.index: no such file"),
+    "a text as index": ("query", ["--model={tflite}", "--index={bad}/notes.txt", "{data_photo}"], "no index of places"),
+    "no photo": ("query", ["--model={tflite}", "--index=a.index", "none.jpg"], "none.jpg: no such photo"),
+    "no photos": ("query", ["--model={tflite}", "--index=a.index"], "no photos to find the places of"),
+    "within of nothing": (
+        "query", ["--model={tflite}", "--index=a.index", "--within=5", "{data_photo}"], "--within goes with --near",
+    ),
+    **{
+        f"near {text}": (
+            "query", ["--model={tflite}", "--index=a.index", f"--near={text}", "{data_photo}"], f"--near={text}: ",
+        )
+        for text in ("52.2", "a,b", "1,2,3", "nan,0")
+    },
     "nothing to check": ("check_data", [], "--dataset"),
     "missing data to check": ("check_data", ["--dataset=folder:none"], "folder:none: no such folder"),
     "ending of a sheet": ("check_data", ["--dataset={data}", "--sheet=a.pdf"], "named .jpg or .png"),
@@ -286,6 +312,7 @@ def fill(arguments: list[str], made, bad_models: Path, photos: Path) -> list[str
     values = {
         "data": f"folder:{photos}",
         "data_place": photos / "place0",
+        "data_photo": photos / "place0" / "0.png",
         "model": made.keras,
         "tflite": made.tflite,
         "bad": bad_models,

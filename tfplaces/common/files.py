@@ -100,6 +100,39 @@ def is_held(folder: str) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def holding(folder: str | os.PathLike) -> Iterator[None]:
+    """Makes a folder that is this run's alone; in the end it goes, if nothing is in it.
+
+    Raises:
+        UserError: another run is at work in the folder.
+        OSError: it cannot be made.
+    """
+    path = os.fspath(folder)
+    while True:
+        os.makedirs(path, exist_ok=True)
+        held = None
+        try:
+            held = hold(path)
+            if held is None and is_held(path):
+                name = printable_name(os.fsdecode(path))
+                raise UserError(f"{name}: another run is at work in this folder; wait for its end")
+            # The run that held it before may have removed it just now.
+            if held is None or os.path.samestat(os.fstat(held), os.stat(path)):
+                break
+            os.close(held)
+        except FileNotFoundError:
+            if held is not None:
+                os.close(held)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+        if held is not None:
+            os.close(held)
+
+
 def _remove_abandoned(parent: str) -> None:
     with os.scandir(parent) as entries:
         found = [entry for entry in entries if entry.name.startswith(WORKING) and entry.is_dir(follow_symlinks=False)]

@@ -16,7 +16,7 @@ from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.discovery import points_outside, resolve_names
 from tfplaces.datasets.located import Located, Rule, located_dataset
-from tfplaces.datasets.positions import degrees_to_metres, trouble_with_degrees, utm_to_metres
+from tfplaces.datasets.positions import common_zone, degrees_to_metres, trouble_with_degrees, utm_to_metres, utm_zones
 from tfplaces.datasets.table_files import Table, named_lines, read_degrees, read_number, read_table, read_times
 
 # What headers may be called, in small letters without punctuation; the first that is there is taken.
@@ -167,7 +167,7 @@ class CsvTable:
     def _located(self, rows: np.ndarray) -> tuple[Located, list[str]]:
         """The photos of some rows, and notes."""
         table, trouble = self._table, _Trouble(self._table)
-        positions, notes = _positions(self._name, table, trouble)
+        positions, zone, notes = _positions(self._name, table, trouble)
         headings = np.full(len(table), np.nan)
         for row, cell in enumerate(table.cells.get("heading", [])):
             if cell:
@@ -198,7 +198,7 @@ class CsvTable:
         moments = read_times(times) if times and all(times) else None
         if times and any(times) and moments is None:
             notes.append("its times are left out, for not all are numbers or dates such as 2021-05-31 10:59:00")
-        return Located(root, files, positions, headings, groups, moments).take(rows), notes
+        return Located(root, files, positions, headings, groups, moments, zone).take(rows), notes
 
 
 class _Trouble:
@@ -222,8 +222,8 @@ class _Trouble:
         raise UserError(f"{spec}: {len(rows)} of {len(self._table)} rows cannot be used: {listed}{rest}")
 
 
-def _positions(spec: str, table: Table, trouble: _Trouble) -> tuple[np.ndarray, list[str]]:
-    """The position of each row in metres, and notes; of rows that have none it says so."""
+def _positions(spec: str, table: Table, trouble: _Trouble) -> tuple[np.ndarray, str | None, list[str]]:
+    """The position of each row in metres, their UTM zone, and notes; of rows that have none it says so."""
     on_grid = {"easting", "northing"} <= table.cells.keys()
     first, second = ("easting", "northing") if on_grid else ("latitude", "longitude")
     read = read_number if on_grid else read_degrees
@@ -257,9 +257,12 @@ def _positions(spec: str, table: Table, trouble: _Trouble) -> tuple[np.ndarray, 
         notes.append("easting and northing look like degrees; call the columns longitude and latitude if they are")
     numbers[~usable] = numbers[usable][0] if usable.any() else 0
     if not on_grid:
-        return degrees_to_metres(numbers[:, 0], numbers[:, 1]), notes
+        metres = degrees_to_metres(numbers[:, 0], numbers[:, 1])
+        zone = common_zone(utm_zones(numbers[:, 0], numbers[:, 1]), numbers[:, 0] < 0)
+        return metres, zone if metres.shape[1] == 2 else None, notes
     try:
-        return utm_to_metres(numbers[:, 0], numbers[:, 1], zones, southern), notes
+        metres = utm_to_metres(numbers[:, 0], numbers[:, 1], zones, southern)
+        return metres, common_zone(zones, southern), notes
     except UserError as error:
         trouble.raise_if_any(spec)
         raise UserError(f"{spec}: {error}") from None

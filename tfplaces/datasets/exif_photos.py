@@ -18,7 +18,7 @@ from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.decoding import open_image
 from tfplaces.datasets.discovery import find_images
 from tfplaces.datasets.located import Located, Rule, located_dataset
-from tfplaces.datasets.positions import degrees_to_metres, trouble_with_degrees
+from tfplaces.datasets.positions import common_zone, degrees_to_metres, trouble_with_degrees, utm_zones
 from tfplaces.datasets.table_files import read_times
 
 
@@ -58,7 +58,9 @@ class ExifPhotos:
         parts = [_read(self._name, folder) for folder in (folders if all(divided) else [self.path])]
         # Together, for the kind of coordinates depends on all of them.
         places = np.array([(tags.latitude, tags.longitude) for part in parts for tags in part.tags])
-        positions = np.split(degrees_to_metres(*places.T), [len(parts[0].tags)])
+        together = degrees_to_metres(*places.T)
+        positions = np.split(together, [len(parts[0].tags)])
+        zone = common_zone(utm_zones(*places.T), places[:, 0] < 0) if together.shape[1] == 2 else None
         photos = [
             Located(
                 part.folder,
@@ -66,6 +68,7 @@ class ExifPhotos:
                 metres,
                 np.array([tags.heading for tags in part.tags]),
                 times=read_times([tags.time for tags in part.tags]),
+                zone=zone,
             )
             for part, metres in zip(parts, positions, strict=False)
         ]

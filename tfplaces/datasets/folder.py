@@ -152,6 +152,7 @@ class Folder:
             )
         # The queries' places are numbered in the order of the queries.
         truth = GroundTruth.of_labels(np.arange(len(queries)), np.asarray(places, np.int64))
+        truth = dataclasses.replace(truth, label_names=list(numbers))
         files = ImageFiles(root, database), ImageFiles(root, queries)
         return PlaceDataset(self._name, *files, truth, notes=(*notes, *note_of_copies(files[1], files[0])))
 

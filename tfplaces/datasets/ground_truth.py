@@ -65,6 +65,9 @@ class GroundTruth:
             `[queries]`.
         database_headings: the same of each database image, float64 `[database]`.
         radius: up to what distance two positions show one place, metres; with positions.
+        zone: the UTM zone of easting and northing, its number and the hemisphere N or S, as in `30N`; None where it is
+            not known, or positions are of another kind.
+        label_names: what the place of each label is called; None where labels are numbers only.
         query_times: when each query was taken, `[queries]`: any numbers or dates that compare, such as years.
         database_times: the same of each database image, `[database]`.
         query_conditions: in what light or weather each query was taken, such as "night", strings `[queries]`; figures
@@ -91,6 +94,8 @@ class GroundTruth:
     query_headings: np.ndarray | None = None
     database_headings: np.ndarray | None = None
     radius: float | None = None
+    zone: str | None = None
+    label_names: Sequence[str] | None = None
     query_times: np.ndarray | None = None
     database_times: np.ndarray | None = None
     query_conditions: np.ndarray | None = None

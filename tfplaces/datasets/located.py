@@ -27,6 +27,7 @@ class Located:
         headings: where the camera looked, degrees clockwise from north, NaN where it is not known, float64 `[n]`.
         groups: what a photo is part of, the name of a panorama or a drive, strings `[n]`; None where each stands alone.
         times: when each was taken, `[n]`, anything that compares; None where it is not known of all.
+        zone: the UTM zone of easting and northing, as in `30N`; None where it is not known.
     """
 
     root: str
@@ -35,6 +36,7 @@ class Located:
     headings: np.ndarray
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
+    zone: str | None = None
 
     def take(self, chosen: np.ndarray) -> Located:
         """Some of the photos, in the order of their numbers."""
@@ -157,6 +159,7 @@ def _truth(queries: Located, database: Located | None, rule: Rule) -> GroundTrut
         query_headings=queries.headings,
         database_headings=known.headings,
         radius=rule.radius,
+        zone=queries.zone if queries.zone == known.zone else None,
         query_times=queries.times,
         database_times=known.times,
         query_sequences=queries.groups,

@@ -64,10 +64,52 @@ def degrees_to_metres(latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarr
     """
     latitudes, longitudes = _checked(latitudes, longitudes)
     zones = utm_zones(latitudes, longitudes)
-    one_zone = len(np.unique(zones)) <= 1 and len(np.unique(latitudes >= 0)) <= 1
-    if one_zone and ((latitudes >= -80) & (latitudes <= 84)).all():
+    if common_zone(zones, latitudes < 0) and ((latitudes >= -80) & (latitudes <= 84)).all():
         return to_utm(latitudes, longitudes, zones)
     return to_earth_centred(latitudes, longitudes)
+
+
+def common_zone(zones: np.ndarray, southern: np.ndarray) -> str | None:
+    """The UTM zone that all positions are in, its number and the hemisphere N or S, as in `30N`.
+
+    Args:
+        zones: 1 to 60, or 0 where it is not known, `[n]`.
+        southern: whether a northing is counted from 10,000 km south of the equator, bool `[n]`.
+
+    Returns:
+        None where there are several, or it is not known of all.
+    """
+    if not len(zones) or len(np.unique(np.stack([zones, southern]), axis=1).T) != 1 or not 1 <= zones[0] <= 60:
+        return None
+    return f"{zones[0]}{'S' if southern[0] else 'N'}"
+
+
+def metres_to_degrees(positions: np.ndarray, zone: str | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Latitudes and longitudes, float64 `[n]`, of positions in metres as a data set has them.
+
+    Args:
+        positions: easting and northing, float64 `[n, 2]`, or earth-centred coordinates, `[n, 3]`.
+        zone: the UTM zone of easting and northing, as `common_zone` gives it.
+
+    Returns:
+        None where that cannot be told: on a grid that is not known, or where three coordinates are no point on the
+        ellipsoid.
+    """
+    if not len(positions):
+        return None
+    if positions.shape[1] == 2:
+        if zone is None or (np.abs(positions[:, 0] - _FALSE_EASTING) > 900_000).any():
+            return None
+        if (positions[:, 1] < -100_000).any() or (positions[:, 1] > _FALSE_NORTHING).any():
+            return None
+        zones, southern = np.array(int(zone[:-1])), np.array(zone[-1] == "S")
+        return from_utm(positions[:, 0], positions[:, 1], zones, southern)
+    from_axis = np.hypot(positions[:, 0], positions[:, 1])
+    shrunk = 1 - _ECCENTRICITY**2
+    if (np.abs((from_axis**2 + positions[:, 2] ** 2 / shrunk) / _AXIS**2 - 1) > 1e-8).any():
+        return None
+    latitudes = np.arctan2(positions[:, 2], shrunk * from_axis)
+    return np.degrees(latitudes), np.degrees(np.arctan2(positions[:, 1], positions[:, 0]))
 
 
 def utm_to_metres(eastings: np.ndarray, northings: np.ndarray, zones: np.ndarray, southern: np.ndarray) -> np.ndarray:

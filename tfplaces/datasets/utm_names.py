@@ -26,7 +26,7 @@ from tfplaces.common.text import printable_name
 from tfplaces.datasets.base import PlaceDataset
 from tfplaces.datasets.discovery import find_images, resolve_names
 from tfplaces.datasets.located import Located, Rule, located_dataset
-from tfplaces.datasets.positions import to_utm, utm_to_metres
+from tfplaces.datasets.positions import common_zone, to_utm, utm_to_metres
 
 _NUMBER = re.compile(r"[-+]?\d{1,12}(\.\d{0,12})?")
 _SPLITS = ("train", "val", "test")
@@ -123,7 +123,7 @@ class UtmNames:
         else:
             found = find_images(folder)
             names, notes = found.names, [found.note] if found.note else []
-        fields = [_fields(name) for name in names]
+        fields = [read_fields(name) for name in names]
         strangers = [name for name, read in zip(names, fields, strict=True) if read is None]
         shown = printable_name(folder)
         if len(strangers) == len(names):
@@ -138,7 +138,7 @@ class UtmNames:
         return _Photos(folder, kept, [read for read in fields if read is not None], notes)
 
 
-class _Fields(NamedTuple):
+class UtmFields(NamedTuple):
     """What a name says."""
 
     easting: float
@@ -155,18 +155,18 @@ class _Fields(NamedTuple):
 class _Photos(NamedTuple):
     folder: str
     names: list[str]
-    fields: list[_Fields]
+    fields: list[UtmFields]
     notes: list[str]
 
 
-def _fields(name: str) -> _Fields | None:
+def read_fields(name: str) -> UtmFields | None:
     """Reads the fields of a name; None where it does not begin with two coordinates."""
     start, *fields = os.path.splitext(name.rpartition("/")[2])[0].split("@")
     fields += [""] * (13 - len(fields))
     if start or not _NUMBER.fullmatch(fields[0]) or not _NUMBER.fullmatch(fields[1]):
         return None
     zone, band = fields[2], fields[3].upper()
-    return _Fields(
+    return UtmFields(
         float(fields[0]),
         float(fields[1]),
         int(zone) if re.fullmatch(r"0?[1-9]|[1-5]\d|60", zone) else 0,
@@ -186,7 +186,7 @@ def _number(field: str) -> float:
 def _located(spec: str, *parts: _Photos) -> tuple[list[Located], list[str]]:
     """The photos with their positions, in coordinates that all parts share, and notes."""
     fields = [read for part in parts for read in part.fields]
-    columns = {name: np.array([getattr(read, name) for read in fields]) for name in _Fields._fields}
+    columns = {name: np.array([getattr(read, name) for read in fields]) for name in UtmFields._fields}
     try:
         positions = utm_to_metres(columns["easting"], columns["northing"], columns["zone"], columns["southern"])
     except UserError as error:
@@ -196,7 +196,8 @@ def _located(spec: str, *parts: _Photos) -> tuple[list[Located], list[str]]:
     groups = np.array(named) if any(columns["panorama"]) else None
     times = columns["time"] if all(columns["time"]) else None
     names = [name for part in parts for name in part.names]
-    located = Located("", names, positions, columns["heading"], groups, times)
+    zone = common_zone(columns["zone"], columns["southern"])
+    located = Located("", names, positions, columns["heading"], groups, times, zone)
     ends = np.cumsum([len(part.names) for part in parts])
     divided = [
         dataclasses.replace(located.take(np.arange(end - len(part.names), end)), root=part.folder)

@@ -23,6 +23,7 @@ class KerasDescriber:
 
     # Enough for two cores to work on, little enough for the activations of VGG16.
     batch_size = 16
+    precision = "float32"
 
     def __init__(self, model: keras.Model, input_size: tuple[int, int] | None = None):
         if not model.built:

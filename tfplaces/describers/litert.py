@@ -71,6 +71,12 @@ class LiteRTDescriber:
         if rest or not self.descriptor_dim:
             raise UserError(f"{name}: gives no descriptor for each of the {self.batch_size} images that it takes")
 
+    @property
+    def precision(self) -> str:
+        """The types of the numbers that the model has, as in `float32+int8`; those of sums and shapes do not count."""
+        types = {np.dtype(tensor["dtype"]).name for tensor in self._interpreter.get_tensor_details()}
+        return "+".join(sorted(name for name in types if name in ("float16", "float32", "int4", "int8", "int16")))
+
     def describe(self, images: np.ndarray) -> np.ndarray:
         """Describes images, uint8 `[n, height, width, 3]`, as many at once as the model takes.
 

@@ -15,7 +15,7 @@ MAX_SIDE = 2**14  # of a model's input, pixels
 MAX_NAME_BYTES = 2**16
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Place:
     """One known place: a photo of it and where that was taken, as far as it is known.
 
@@ -83,7 +83,7 @@ class ModelIdentity:
 
     Attributes:
         sha256: of the model's file, 64 hexadecimal digits.
-        precision: how it computes, as `tfplaces-convert --precision` calls it; float32 for Keras models.
+        precision: the types of the numbers that it has, as in `float32+int8`; `float32` for Keras models.
         input_size: (height, width) in pixels of the images that it took.
         dimensions: length of a descriptor.
     """

@@ -62,7 +62,7 @@ class PlaceIndex:
     def __init__(self, path: str | os.PathLike):
         self.path = os.fspath(path)
         self._connection, self.version = connect_read_only(path)
-        self._kept: list[np.ndarray] | None = None
+        self._kept: dict[int, np.ndarray] = {}
         try:
             with errors_named(path):
                 self.settings = self._read_settings()
@@ -92,34 +92,35 @@ class PlaceIndex:
             UserError: the file is damaged.
         """
         step = rows_per_block(self.codec.code_bytes)
-        if self._kept is not None:
-            yield from ((number * step, codes) for number, codes in enumerate(self._kept))
-            return
-        kept: list[np.ndarray] | None = [] if self._count * self.codec.code_bytes <= _KEPT_BYTES else None
-        first = 0
-        with errors_named(self.path):
-            for number, codes in self._connection.execute("SELECT id, codes FROM blocks ORDER BY id"):
-                rows = min(step, self._count - first)
-                if number * step != first or rows <= 0 or type(codes) is not bytes:
-                    raise UserError("it is damaged: its blocks are not those of its places")
-                if len(codes) != rows * self.codec.code_bytes:
-                    raise UserError(f"it is damaged: block {number} has {len(codes):,} bytes")
-                block = np.frombuffer(codes, np.uint8).reshape(rows, -1)
-                if kept is not None:
-                    kept.append(block)
-                yield first, block
-                first += rows
-            if first != self._count:
-                raise UserError(f"it is damaged: codes of {first:,} places, and {self._count:,} places")
-        self._kept = kept
+        for first in range(0, self._count, step):
+            yield first, self._block(first // step)
 
     def codes(self, rows: np.ndarray) -> np.ndarray:
-        """The codes of some places, uint8 `[len(rows), code_bytes]`, in the order of the rows given."""
+        """The codes of some places, uint8 `[len(rows), code_bytes]`, in the order of the rows given.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         found = np.empty((len(rows), self.codec.code_bytes), np.uint8)
-        for first, block in self.blocks():
-            inside = (rows >= first) & (rows < first + len(block))
-            found[inside] = block[rows[inside] - first]
+        numbers, offsets = np.divmod(rows, rows_per_block(self.codec.code_bytes))
+        for number in np.unique(numbers).tolist():
+            inside = numbers == number
+            found[inside] = self._block(number)[offsets[inside]]
         return found
+
+    def _block(self, number: int) -> np.ndarray:
+        if number in self._kept:
+            return self._kept[number]
+        step = rows_per_block(self.codec.code_bytes)
+        rows = min(step, self._count - number * step)
+        with errors_named(self.path):
+            answer = self._connection.execute("SELECT codes FROM blocks WHERE id = ?", (number,)).fetchone()
+            if answer is None or type(answer[0]) is not bytes or len(answer[0]) != rows * self.codec.code_bytes:
+                raise UserError(f"it is damaged: its block {number} is not that of {rows} places")
+        codes = np.frombuffer(answer[0], np.uint8).reshape(rows, -1)
+        if self._count * self.codec.code_bytes <= _KEPT_BYTES:
+            self._kept[number] = codes
+        return codes
 
     def places(self, rows: Sequence[int] | np.ndarray) -> list[Place]:
         """The places of some rows.
@@ -143,8 +144,22 @@ class PlaceIndex:
             UserError: the file is damaged.
         """
         with errors_named(self.path):
-            for row in range(len(self)):
-                yield int(self.ids[row]), self.places([row])[0]
+            ids = self.ids
+            cursor = self._connection.execute(f"SELECT {_PLACE_COLUMNS} FROM places ORDER BY id")
+            for number, answer in zip(ids.tolist(), cursor, strict=True):
+                yield number, _place(answer)
+
+    def names(self) -> list[str]:
+        """The names of all places, in the order of their rows.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        with errors_named(self.path):
+            found = [_name(name) for (name,) in self._connection.execute("SELECT name FROM places ORDER BY id")]
+            if len(found) != len(self.ids):
+                raise UserError("it is damaged: its places are not as many as it says")
+            return found
 
     def thumbnail(self, row: int) -> bytes | None:
         """A small JPEG of a place's photo; None where the index has none."""
@@ -162,28 +177,27 @@ class PlaceIndex:
     def ids(self) -> np.ndarray:
         """The id of each place by its row, int64 `[n]`: unlike rows, ids stay when other places are removed."""
         with errors_named(self.path):
-            pairs = self._fetch("SELECT id, row FROM places", np.int64, 2)
-            return self._by_row(pairs[:, 1], pairs[:, 0])
+            pairs = self._fetch("SELECT id, row FROM places ORDER BY id", np.int64, 2)
+            if not np.array_equal(pairs[:, 1], np.arange(len(self))):
+                raise UserError("it is damaged: its places are not in the order of their rows")
+            return pairs[:, 0]
 
     @functools.cached_property
     def columns(self) -> Columns:
         """Positions and groups of all places."""
         with errors_named(self.path):
             names: dict[bytes, int] = {}
-            rows, groups = np.empty(len(self), np.int64), np.full(len(self), -1, np.int64)
-            numbers = np.empty((len(self), 4))
+            groups, numbers = np.full(len(self), -1, np.int64), np.empty((len(self), 4))
             cursor = self._connection.execute(
-                "SELECT row, latitude, longitude, easting, northing, group_name FROM places"
+                "SELECT latitude, longitude, easting, northing, group_name FROM places ORDER BY id"
             )
-            for index, (row, *position, group) in enumerate(cursor):
-                if index == len(self) or type(row) is not int:
-                    raise UserError("it is damaged: its places are not as many as it says")
-                rows[index], numbers[index] = row, [_optional(value, float, np.nan) for value in position]
+            # The ids are looked at first: places come in the order of their rows.
+            for row, (_, (*position, group)) in enumerate(zip(self.ids, cursor, strict=True)):
+                numbers[row] = [_optional(value, float, np.nan) for value in position]
                 if group is not None:
-                    groups[index] = names.setdefault(_optional(group, bytes), len(names))
-            order = self._by_row(rows, np.arange(len(self)))
-            latitudes, longitudes, eastings, northings = np.ascontiguousarray(numbers[order].T)
-            return Columns(latitudes, longitudes, eastings, northings, groups[order])
+                    groups[row] = names.setdefault(_optional(group, bytes), len(names))
+            latitudes, longitudes, eastings, northings = np.ascontiguousarray(numbers.T)
+            return Columns(latitudes, longitudes, eastings, northings, groups)
 
     @functools.cached_property
     def test_vector(self) -> TestVector | None:
@@ -196,14 +210,6 @@ class PlaceIndex:
             if not len(vector) or not np.isfinite(vector).all() or abs(float(np.linalg.norm(vector)) - 1) > 1e-3:
                 raise UserError("it is damaged: the descriptor of its test image is none")
             return TestVector(_test_image(image, self.model.input_size), vector.astype(np.float32))
-
-    def _by_row(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Values in the order of their rows, which have to be 0 to n - 1."""
-        if len(rows) != len(self) or not np.array_equal(np.sort(rows), np.arange(len(self))):
-            raise UserError("it is damaged: the rows of its places are not all there")
-        ordered = np.empty_like(values)
-        ordered[rows] = values
-        return ordered
 
     def _fetch(self, sql: str, dtype: type, width: int) -> np.ndarray:
         """The whole numbers that a query gives, `[n, width]`."""
@@ -278,13 +284,20 @@ def _optional(value: Any, kind: type, otherwise: Any = None) -> Any:
     return value
 
 
+def _name(stored: Any) -> str:
+    """A name as Python has it: bytes that are no UTF-8 as `os.fsdecode` gives them."""
+    if type(stored) is not bytes:
+        raise UserError("it is damaged: a place has no name")
+    return stored.decode("utf-8", "surrogateescape")
+
+
 def _place(answer: tuple[Any, ...] | None) -> Place:
-    if answer is None or type(answer[0]) is not bytes:
-        raise UserError("it is damaged: a place is missing or has no name")
+    if answer is None:
+        raise UserError("it is damaged: a place is missing")
     name, latitude, longitude, easting, northing, zone, heading, group, time, digest = answer
     texts = [None if text is None else _optional(text, bytes).decode() for text in (zone, group, time)]
     place = Place(
-        name.decode("utf-8", "surrogateescape"),
+        _name(name),
         _optional(latitude, float),
         _optional(longitude, float),
         _optional(easting, float),

@@ -49,7 +49,7 @@ class IndexWriter:
             places: what is known of them.
             codes: of their descriptors, uint8 `[len(places), code_bytes]`.
             thumbnails: a small JPEG of each or None.
-            ids: from 1, none of them used before; by default the next ones.
+            ids: ascending, greater than all before and than 0; by default the next ones.
 
         Raises:
             UserError: a place cannot be, has a name that is there already, or a thumbnail that is too large.
@@ -69,6 +69,8 @@ class IndexWriter:
 
     def _add(self, place: Place, number: int, thumbnail: bytes | None) -> None:
         place.check()
+        if number <= self._last_id:
+            raise ValueError(f"the id {number} after {self._last_id}")
         row = (
             number, self.count, _stored_name(place.name), place.latitude, place.longitude, place.easting,
             place.northing, place.zone, place.heading, place.group, place.time, place.digest,
@@ -84,7 +86,7 @@ class IndexWriter:
                 raise UserError(f"a thumbnail of {len(thumbnail):,} bytes; at most {MAX_BLOCK_BYTES:,} are possible")
             self._connection.execute("INSERT INTO thumbnails VALUES (?, ?)", (number, thumbnail))
         self.count += 1
-        self._last_id = max(self._last_id, number)
+        self._last_id = number
 
     def _write_block(self) -> None:
         codes = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]

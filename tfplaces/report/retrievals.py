@@ -48,11 +48,11 @@ class Retrieval:
 def retrieval_html(retrieval: Retrieval) -> str:
     """The HTML of a query and its matches, the best first."""
     name = escape(retrieval.query_name)
-    tiles = [_tile(retrieval.query, "query", f"query {name}", "query")]
+    tiles = [tile(retrieval.query, "query", f"query {name}", "query")]
     for rank, (match, correct) in enumerate(zip(retrieval.matches, retrieval.correct, strict=True), 1):
         word, mark = ("right", "✓") if correct else ("wrong", "✗")
         away = "" if retrieval.map is None else f" · {metres_text(float(retrieval.map.metres[rank - 1]))}"
-        tiles.append(_tile(match, word, f"match {rank} of {name}: {word}{away}", f"<i>{mark}</i> {rank}{away}"))
+        tiles.append(tile(match, word, f"match {rank} of {name}: {word}{away}", f"<i>{mark}</i> {rank}{away}"))
     if retrieval.map is not None:
         tiles.append(_map(retrieval.map, retrieval.correct, name))
     right = f"{sum(retrieval.correct)} of {len(retrieval.correct)} right"
@@ -67,7 +67,7 @@ def metres_text(metres: float) -> str:
     return f"{metres:.0f} m" if metres < 9_999.5 else f"{metres / 1000:,.1f} km"
 
 
-def _tile(image: np.ndarray, kind: str, alt: str, caption: str) -> str:
+def tile(image: np.ndarray, kind: str, alt: str, caption: str) -> str:
     """A framed photograph; alt and caption are HTML."""
     picture = Image.fromarray(image)
     picture.thumbnail((_THUMBNAIL, _THUMBNAIL))

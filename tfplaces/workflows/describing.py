@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tfplaces.common.errors import UserError
-from tfplaces.common.files import hold, is_held, replacing, sha256, write_text
+from tfplaces.common.files import holding, replacing, sha256, write_text
 from tfplaces.common.progress import progress
 from tfplaces.common.text import printable_name
 from tfplaces.datasets import Images, PlaceDataset, concatenate
@@ -51,13 +51,7 @@ def described(
             run is at work in the folder.
     """
     images = concatenate(list(parts.values()))
-    os.makedirs(folder, exist_ok=True)
-    held = hold(os.fspath(folder))
-    try:
-        if held is None and is_held(os.fspath(folder)):
-            raise UserError(
-                f"{folder}: another run is at work in this folder; wait for its end, or name another --output"
-            )
+    with holding(folder):
         file = DescriptorFile(folder, sha256(model), describer.input_size, images, describer.descriptor_dim)
         try:
             if file.done:
@@ -68,9 +62,6 @@ def described(
                 file.remove()
             raise
         file.remove()
-    finally:
-        if held is not None:
-            os.close(held)
 
 
 def write_npy(path: str | os.PathLike, descriptors: UnitDescriptors, dtype: str) -> None:

@@ -1,0 +1,71 @@
+"""An index made by the tools and queried by them: the figures of `tfplaces-evaluate`, and careless users."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tfplaces.index import open_index
+
+
+@pytest.fixture(scope="module")
+def town(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photos of six places in the layout of queries and database."""
+    folder = tmp_path_factory.mktemp("town")
+    for part, taken in (("queries", "0"), ("database", "12")):
+        (folder / part).mkdir()
+        for place in range(6):
+            for k in taken:
+                shutil.copy(photos / f"place{place}" / f"{k}.png", folder / part / f"place{place}_{k}.png")
+    database = sorted(os.listdir(folder / "database"))
+    queries = sorted(os.listdir(folder / "queries"))
+    positives = [[i for i, name in enumerate(database) if name[:6] == query[:6]] for query in queries]
+    (folder / "gt.json").write_text(json.dumps({"queries": queries, "database": database, "positives": positives}))
+    return folder
+
+
+def test_the_recall_of_evaluate(made, town: Path, run, here: Path) -> None:
+    data = f"--dataset=folder:{town}"
+    assert run("evaluate", f"--model={made.tflite}", data, "--json=scores.json")[0] == 0
+    code, out, err = run("index", f"--model={made.tflite}", data, "--output=town.index", "--thumbnails=24")
+    assert code == 0, err
+    assert "12 places added, 12 pictures described" in out and "town.index: 12 places, " in out
+    # The packed model is the same model.
+    code, out, err = run("query", f"--model={made.tflpack}", "--index=town.index", town / "queries", "--matches=2",
+                         "--html=found.html", "--json=found.json")  # fmt: skip
+    assert (code, err) == (0, "")
+    found = json.loads((here / "found.json").read_text())
+    assert [set(answer) >= {"photo", "matches"} for answer in found] == [True] * 6
+    right = sum(Path(a["photo"]).name[:6] == a["matches"][0]["name"][:6] for a in found)
+    recall = json.loads((here / "scores.json").read_text())["recall"]["1"]
+    assert abs(right - recall * 6 / 100) <= 1
+    assert set(found[0]["matches"][0]) == {"name", "score", "latitude", "longitude"} and len(found[0]["matches"]) == 2
+    assert out.splitlines()[0] == found[0]["photo"] and found[0]["matches"][0]["name"] in out.splitlines()[1]
+    page = (here / "found.html").read_text()
+    assert page.count("data:image/jpeg") == 6 * 3 and "place0_0.png" in page and "$" not in page
+    assert sorted(os.listdir(here)) == ["found.html", "found.json", "scores.json", "town.index"]
+
+
+def test_places_are_removed_and_added(made, town: Path, run, here: Path) -> None:
+    command = ["index", f"--model={made.tflite}", f"--dataset=folder:{town}", "--output=town.index"]
+    assert run(*command, "--codec=float16")[0] == 0
+    code, _, err = run(*command)
+    assert code == 2 and "town.index: exists already; give --add" in err
+    code, out, err = run("index", "--output=town.index", "--remove=place0_*", "--remove=place1_1.png")
+    assert code == 0 and out.startswith("3 places removed: place0_1.png, place0_2.png, place1_1.png")
+    code, out, err = run(*command, "--add")
+    assert code == 0 and "3 places added, 3 pictures described" in out
+    with open_index("town.index") as index:
+        assert len(index) == 12 and index.codec.name == "float16"
+    photo = town / "queries" / "place0_0.png"
+    code, out, err = run("query", f"--model={made.keras}", "--index=town.index", photo)
+    assert code == 2 and "was made by another model" in err and err.count("\n") == 1
+    code, out, err = run("query", f"--model={made.keras}", "--index=town.index", "--force", photo)
+    assert code == 0 and "scores are lower" in err and err.count("\n") == 1 and "place0_1.png" in out
+    code, out, err = run(*command[:1], f"--model={made.keras}", *command[2:], "--add")
+    assert code == 0 and "0 places added, 12 pictures described" in out
+    assert run("query", f"--model={made.keras}", "--index=town.index", photo)[::2] == (0, "")
