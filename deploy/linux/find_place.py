@@ -1,6 +1,6 @@
-"""Finds where photos were taken: their nearest neighbours among the photos of known places.
+"""Finds where photos were taken: their nearest neighbours among known places, in an index or in a folder of photos.
 
-python find_place.py --model=model.tflpack --places=known photo.jpg another.jpg
+python find_place.py --model=model.tflpack --index=town.index photo.jpg another.jpg
 
 Needs tfplaces as `pip install ".[lite]"` installs it: no TensorFlow. See README.md beside it.
 """
@@ -22,7 +22,10 @@ try:
     from tfplaces.datasets.images import ImageFiles
     from tfplaces.describers import Describer, describe_images
     from tfplaces.evaluation.search import similarities
+    from tfplaces.index import open_index
     from tfplaces.opening import load_describer
+    from tfplaces.workflows.index_model import check_model, identify
+    from tfplaces.workflows.querying import answer_text, answers, image_files
 except ModuleNotFoundError as error:
     print(f"find_place: {error.name} is not installed; in a checkout of tfplaces: pip install \".[lite]\"",
           file=sys.stderr)  # fmt: skip
@@ -54,11 +57,18 @@ def load_model(path: str) -> Describer:
     return load_describer(path, threads=usable_processors())
 
 
+def find_in_index(model: str, path: str, photos: list[str], matches: int) -> None:
+    """Prints the best matches of each photo in an index: score, name and, where it is known, the position."""
+    with open_index(path) as index:
+        describer = load_model(model)
+        for note in check_model(index, identify(model, describer), describer, force=False):
+            print(f"find_place: {printable_name(note)}", file=sys.stderr)
+        for answer in answers(index, describer, image_files(photos), matches):
+            print(answer_text(answer))
+
+
 def find_places(model: str, places: str, photos: list[str], matches: int) -> None:
     """Prints the best matches of each photo: the cosine of their descriptors, 1 at most, and the name."""
-    missing = next((photo for photo in photos if not os.path.isfile(photo)), None)
-    if missing is not None:
-        raise UserError(f"{printable_name(missing)}: no such image")
     known = known_places(places)
     describer = load_model(model)
     queries = describe_images(describer, ImageFiles("", photos), "photos")  # first: they tell soon what is wrong
@@ -72,14 +82,22 @@ def find_places(model: str, places: str, photos: list[str], matches: int) -> Non
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True, help="a .tflite or .tflpack file")
-    parser.add_argument("--places", required=True, help="folder of photos of known places, and its sub-folders")
+    known = parser.add_mutually_exclusive_group(required=True)
+    known.add_argument("--index", help="an .index file of known places, as tfplaces-index makes it with this model")
+    known.add_argument("--places", help="instead: a folder of photos of known places, described at every start")
     parser.add_argument("--matches", type=int, default=3, help="how many to print for each photo (default: 3)")
     parser.add_argument("photo", nargs="+", help="a photo to find the place of")
     args = parser.parse_args()
     if args.matches < 1:
         parser.error(f"--matches={args.matches}: at least 1")
     try:
-        find_places(args.model, args.places, args.photo, args.matches)
+        missing = next((photo for photo in args.photo if not os.path.isfile(photo)), None)
+        if missing is not None:
+            raise UserError(f"{printable_name(missing)}: no such image")
+        if args.index:
+            find_in_index(args.model, args.index, args.photo, args.matches)
+        else:
+            find_places(args.model, args.places, args.photo, args.matches)
     except (UserError, OSError) as error:
         print(f"find_place: {printable(str(error))}", file=sys.stderr)
         return 2

@@ -112,6 +112,41 @@ def test_descriptors_without_tensorflow(model: Path, photos: Path, tmp_path: Pat
     check_same(sys.executable, True, model, photos, tmp_path, PYTHONPATH=str(ROOT))
 
 
+# An index built and asked where nothing that it may not use can be imported.
+INDEX_SCRIPT = f"""
+import runpy, sys
+sys.modules.update(dict.fromkeys({KEPT_OUT!r}))
+from tfplaces import load_dataset, load_describer
+from tfplaces.workflows.indexing import build_index
+model, folder, index = sys.argv[1:4]
+build_index(index, model, load_describer(model), load_dataset("folder:" + folder), "int8")
+sys.argv[:] = ["find_place.py", "--model", model, "--index", index, *sys.argv[4:]]
+runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
+"""
+
+
+def test_an_index_without_tensorflow(model: Path, photos: Path, tmp_path: Path) -> None:
+    """The first photo of a place is the query of `folder:`, so the places are the second ones."""
+    query = photos / "place1" / "0.jpg"
+    command = [sys.executable, "-c", INDEX_SCRIPT, model, photos, tmp_path / "a.index", query, photos / "place3/1.jpg"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == str(query) and lines[1].endswith("  place1/1.jpg") and len(lines) == 8
+    assert lines[5] == "  1.0000  place3/1.jpg"
+    # The same model, packed, and one that is another.
+    other = tmp_path / "other.tflite"
+    data = bytearray(model.read_bytes())
+    position = data.index(b"TFLite Model Metadata") if b"TFLite Model Metadata" in data else data.index(b"descriptor")
+    data[position] ^= 1
+    other.write_bytes(data)
+    for file, code, says in ((model.with_suffix(".tflpack"), 0, ""), (other, 2, "was made by another model")):
+        command = [sys.executable, PROGRAM, f"--model={file}", f"--index={tmp_path / 'a.index'}", query]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == code and says in done.stderr, done.stderr
+
+
 @pytest.mark.slow
 def test_descriptors_where_there_is_no_tensorflow(model: Path, photos: Path, tmp_path: Path) -> None:
     """In an environment of its own, with what deploy/linux/README.md says and nothing else."""
@@ -161,6 +196,7 @@ def test_links_are_followed_and_what_is_left_out_is_said(model: Path, photos: Pa
             "other.tflpack: a TFLite model cut short or damaged: it has no input",
         ),
         (["--matches=0", "{photo}"], "--matches"),
+        (["--index=none.index", "{photo}"], "argument --index: not allowed with argument --places"),
         ([], "photo"),
     ],
 )
