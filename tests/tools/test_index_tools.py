@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tfplaces.index import open_index
+from tfplaces.index import CODECS, open_index
+from tfplaces.tools import index as index_tool
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,10 @@ def test_the_recall_of_evaluate(made, town: Path, run, here: Path) -> None:
     page = (here / "found.html").read_text()
     assert page.count("data:image/jpeg") == 6 * 3 and "place0_0.png" in page and "$" not in page
     assert sorted(os.listdir(here)) == ["found.html", "found.json", "scores.json", "town.index"]
+
+
+def test_the_flag_names_every_codec() -> None:
+    assert set(index_tool.CODECS) == set(CODECS)
 
 
 def test_places_are_removed_and_added(made, town: Path, run, here: Path) -> None:

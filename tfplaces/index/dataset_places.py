@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from tfplaces.datasets import PlaceDataset
-from tfplaces.datasets.positions import common_zone, metres_to_degrees
+from tfplaces.datasets.positions import common_zone, metres_to_degrees, trouble_with_degrees
 from tfplaces.datasets.utm_names import UtmFields, read_fields
 from tfplaces.index.place import Place
 
@@ -25,6 +25,10 @@ def places_of(dataset: PlaceDataset) -> list[Place]:
     groups = _groups(dataset, fields)
     headings, times = truth.database_headings, truth.database_times
     places = []
+    for position, field in zip(positions, fields, strict=True):
+        # A name may say degrees beside metres on a grid that is not known.
+        if "latitude" not in position and field and not trouble_with_degrees(field.latitude, field.longitude):
+            position |= {"latitude": field.latitude, "longitude": field.longitude}
     for index, (name, field) in enumerate(zip(names, fields, strict=True)):
         heading = float(headings[index]) if headings is not None else field.heading if field else np.nan
         time = _time(times[index]) if times is not None else field.time if field else ""

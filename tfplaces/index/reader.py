@@ -207,7 +207,11 @@ class PlaceIndex:
             if descriptor is None or image is None:
                 return None
             vector = np.frombuffer(descriptor, "<f4") if len(descriptor) == 4 * self.model.dimensions else np.empty(0)
-            if not len(vector) or not np.isfinite(vector).all() or abs(float(np.linalg.norm(vector)) - 1) > 1e-3:
+            if (
+                not len(vector)
+                or not np.isfinite(vector).all()
+                or abs(np.linalg.norm(vector.astype(np.float64)) - 1) > 1e-3
+            ):
                 raise UserError("it is damaged: the descriptor of its test image is none")
             return TestVector(_test_image(image, self.model.input_size), vector.astype(np.float32))
 
