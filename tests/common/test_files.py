@@ -14,7 +14,15 @@ import pytest
 
 from tfplaces.common import files
 from tfplaces.common.errors import UserError
-from tfplaces.common.files import open_regular, read_regular, replacing, working_folder, write_json, write_text
+from tfplaces.common.files import (
+    holding,
+    open_regular,
+    read_regular,
+    replacing,
+    working_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_success_replaces(tmp_path: Path) -> None:
@@ -167,3 +175,33 @@ def test_files_are_read_up_to_a_bound(tmp_path: Path) -> None:
         read_regular(tmp_path / "file", 6)
     with pytest.raises(UserError, match="file: 7 bytes"):
         open_regular(tmp_path / "file", 6)
+
+
+def test_a_folder_is_one_runs_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "a.work"
+    with holding(folder):
+        with pytest.raises(UserError, match=r"a\.work: another run is at work in this folder"), holding(folder):
+            pass
+        assert folder.is_dir()
+    assert not folder.exists()
+    with holding(folder):
+        (folder / "kept").touch()
+    assert os.listdir(folder) == ["kept"]
+    with holding(folder):  # free again
+        pass
+
+
+def test_a_folder_that_was_removed_by_its_holder_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking it: the lock would be one on a folder that nobody finds."""
+    real, times = files.hold, []
+
+    def removed_meanwhile(path: str) -> int | None:
+        held = real(path)
+        if not times:
+            os.rmdir(path)
+        times.append(1)
+        return held
+
+    monkeypatch.setattr(files, "hold", removed_meanwhile)
+    with holding(tmp_path / "a.work"):
+        assert (tmp_path / "a.work").is_dir() and len(times) == 2

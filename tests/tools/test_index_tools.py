@@ -74,3 +74,34 @@ def test_places_are_removed_and_added(made, town: Path, run, here: Path) -> None
     code, out, err = run(*command[:1], f"--model={made.keras}", *command[2:], "--add")
     assert code == 0 and "0 places added, 12 pictures described" in out
     assert run("query", f"--model={made.keras}", "--index=town.index", photo)[::2] == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ietower", "cambridge_val"])
+def test_the_recall_of_evaluate_on_real_photos(name: str, tfplaces_data: Path, run, here: Path) -> None:
+    """From the photos to the answers, as a newcomer does it; within one query, as int8 rounds."""
+    data = f"--dataset=folder:{tfplaces_data / name}"
+    weights = tfplaces_data / "weights" / "mobilenet_v1_1.0_224_to_pw11.npz"
+    steps = [
+        ["train", data, "--output=run", "--epochs=0", "--backbone=mobilenet_v1", f"--backbone_weights={weights}",
+         "--input_size=96x128", "--clusters=16"],
+        ["convert", "--model=run/model.keras", "--output=m.tflite", f"--calibration=folder:{tfplaces_data / name}"],
+        ["pack", "--model=m.tflite", "--output=m.tflpack"],
+        ["evaluate", "--model=m.tflite", data, "--json=scores.json"],
+        ["index", "--model=m.tflpack", data, "--output=town.index"],
+        ["query", "--model=m.tflpack", "--index=town.index", tfplaces_data / name / "queries", "--json=found.json"],
+    ]  # fmt: skip
+    for step in steps:
+        code, _, err = run(*step)
+        assert code == 0, err
+    truth = json.loads((tfplaces_data / name / "gt.json").read_text())
+    positives = dict(zip(truth["queries"], truth["positives"], strict=True))
+    found = {Path(answer["photo"]).name: answer for answer in json.loads((here / "found.json").read_text())}
+    asked = [query for query, right in positives.items() if right]
+    right = sum(
+        found[query]["matches"][0]["name"] in {truth["database"][i] for i in positives[query]} for query in asked
+    )
+    recall = json.loads((here / "scores.json").read_text())["recall"]["1"]
+    assert abs(right - recall * len(asked) / 100) <= 1
+    known = found[asked[0]]["matches"][0]["latitude"]
+    assert (known is None) == (name == "ietower") and (known is None or 52.1 < known < 52.3)

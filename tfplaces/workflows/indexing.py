@@ -222,7 +222,7 @@ def _places(dataset: PlaceDataset, describer: Describer) -> list[Place]:
 @contextlib.contextmanager
 def _at_work(output: str | os.PathLike) -> Iterator[str]:
     """The folder beside an index that a run has for itself."""
-    folder = f"{os.fspath(output)}.work"
+    folder = f"{os.path.realpath(output)}.work"
     with holding(folder):
         yield folder
 

@@ -45,14 +45,26 @@ class Match:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What is found for a photo: the best matches, best first, at least one."""
+    """What is found for a photo.
+
+    Attributes:
+        photo: its path.
+        matches: the best places, best first, at least one.
+        probability: that the first match is right, 0 to 1; None where the index does not say how scores tell it.
+        known: whether the probability is high enough to rely on; None without it.
+    """
 
     photo: str
     matches: list[Match]
+    probability: float | None = None
+    known: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The answer in types of JSON; a position that is not known is null."""
-        return {"photo": self.photo, "matches": [_match_json(match) for match in self.matches]}
+        found: dict[str, Any] = {"photo": self.photo, "matches": [_match_json(match) for match in self.matches]}
+        if self.probability is not None:
+            found |= {"known": self.known, "probability": round(self.probability, 6)}
+        return found
 
 
 def photos_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -113,15 +125,14 @@ def answers(
         if allowed is not None:
             rows = allowed[rows]
         for name, of_photo, cosines in zip(names, rows, scores, strict=True):
-            places = index.places(of_photo)
-            yield Answer(
-                name,
-                [
-                    Match(place, int(row), float(score))
-                    for place, row, score in zip(places, of_photo, cosines, strict=True)
-                ],
-            )
+            yield _answer(index, name, of_photo, cosines)
         asked += len(vectors)
+
+
+def _answer(index: PlaceIndex, photo: str, rows: np.ndarray, scores: np.ndarray) -> Answer:
+    """What is said of a photo, from the rows of its best places and their scores."""
+    found = zip(index.places(rows), rows.tolist(), scores.tolist(), strict=True)
+    return Answer(photo, [Match(place, row, score) for place, row, score in found])
 
 
 @contextlib.contextmanager
