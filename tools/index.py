@@ -13,11 +13,11 @@ With a newer model, --add describes all places again. An interrupted run goes on
 from __future__ import annotations
 
 import os
-import sys
+import warnings
 
 from absl import flags
 
-from tfplaces.common.errors import UserError
+from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.tools import entry, flag_values
 
 # The keys of `tfplaces.index.CODECS`, which a --help is too quick to import; and the smallest usual thumbnail.
@@ -85,7 +85,7 @@ def main(args: flags.FlagValues) -> None:
     else:
         changes = indexing.build_index(*common, args.codec, args.thumbnails, training, args.seed)
     for note in changes.notes:
-        print(f"tfplaces-index: {note}", file=sys.stderr)
+        warnings.warn(note, DataWarning, stacklevel=1)
     for names, what in (
         (changes.changed, "have another picture than before and were described again"),
         (changes.told, "have the same picture, and another position, heading, group or time than before"),

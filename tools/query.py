@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
+import warnings
 
 from absl import flags
 
-from tfplaces.common.errors import UserError
+from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.tools import entry, flag_values
 
 # Photos that a sheet shows at most, and their size there.
@@ -65,7 +65,7 @@ def main(args: flags.FlagValues, arguments: list[str]) -> None:
         describer = load_describer(args.model, input_size)
         notes += check_model(index, identify(args.model, describer), describer, args.force)
         for note in notes:
-            print(f"tfplaces-query: {note}", file=sys.stderr)
+            warnings.warn(note, DataWarning, stacklevel=1)
         images = querying.image_files(photos)
         found = querying.answers(index, describer, images, args.matches, near)
         answers = stack.enter_context(querying.writing_json(args.json)) if args.json else None

@@ -176,6 +176,8 @@ REFUSED: dict[str, Callable[[], list]] = {
     "no dimensions": lambda: ["UPDATE settings SET value=replace(value, ': 16', ': 0')"],
     "other dimensions": lambda: ["UPDATE settings SET value=replace(value, ': 16', ': 15')"],
     "true dimensions": lambda: ["UPDATE settings SET value=replace(value, ': 16', ': true')"],
+    "a huge input": lambda: ["UPDATE settings SET value=replace(value, '[8, 8]', '[16384, 16384]')"],
+    "an input of no pixels": lambda: ["UPDATE settings SET value=replace(value, '[8, 8]', '[8, -8]')"],
     "codec": lambda: ["UPDATE settings SET value='\"zip\"' WHERE key='codec'"],
     "codec's state": lambda: ["INSERT INTO contents VALUES ('codec_state', 0, x'00')"],
     "half a content": lambda: ["UPDATE contents SET part=1 WHERE name='test_image'"],

@@ -11,7 +11,7 @@ from tfplaces.common.errors import UserError
 from tfplaces.datasets.positions import trouble_with_degrees
 
 MAX_DIMENSIONS = 2**18
-MAX_SIDE = 2**14  # of a model's input, pixels
+MAX_PIXELS = 2**24  # of a model's input
 MAX_NAME_BYTES = 2**16
 
 
@@ -99,8 +99,10 @@ class ModelIdentity:
             raise UserError("the model's SHA-256 is not 64 hexadecimal digits")
         if not 0 < len(self.precision) <= 100:
             raise UserError("the model's precision has no name")
-        if len(self.input_size) != 2 or not all(0 < side <= MAX_SIDE for side in self.input_size):
+        if len(self.input_size) != 2 or min(self.input_size) < 1:
             raise UserError("the model's input size is out of range")
+        if self.input_size[0] * self.input_size[1] > MAX_PIXELS:
+            raise UserError(f"the model's input has more than {MAX_PIXELS:,} pixels")
         if not 0 < self.dimensions <= MAX_DIMENSIONS:
             raise UserError(f"descriptors of {self.dimensions} numbers; possible are 1 to {MAX_DIMENSIONS:,}")
 

@@ -83,5 +83,5 @@ def _picture(jpeg: bytes) -> np.ndarray | None:
             if max(image.size) > 4096:
                 return None
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # Pillow raises many kinds of errors for damaged files
         return None

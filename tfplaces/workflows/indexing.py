@@ -29,7 +29,7 @@ from tfplaces.workflows.index_model import check_model, identify, make_test_vect
 from tfplaces.workflows.pictures import picture_digests, thumbnails
 
 # The setting of an index that says how large its thumbnails are.
-THUMBNAILS = "thumbnails"
+THUMBNAILS, MAX_THUMBNAIL = "thumbnails", 1024
 # Places written at a time, and descriptors that train a codec at most.
 _PART, _SAMPLE = 1024, 2**16
 
@@ -135,7 +135,7 @@ def add_places(
             are not in the data set.
     """
     with _at_work(output) as folder, open_index(output) as old:
-        side = int(old.settings.get(THUMBNAILS, 0)) if thumbnail_side is None else thumbnail_side
+        side = _old_side(old) if thumbnail_side is None else thumbnail_side
         identity = identify(model, describer)
         again = identity != old.model or codec not in (None, old.codec.name)
         plan = _Plan([], [], [], [])
@@ -217,6 +217,14 @@ def _places(dataset: PlaceDataset, describer: Describer) -> list[Place]:
         raise UserError(f"{dataset.spec}: two of its database images have one name; rename one of them")
     digests = picture_digests(dataset.database, describer.input_size)
     return [dataclasses.replace(place, digest=digest) for place, digest in zip(places, digests, strict=True)]
+
+
+def _old_side(old: PlaceIndex) -> int:
+    """The size of the thumbnails that an index has, which may be anybody's."""
+    side = old.settings.get(THUMBNAILS, 0)
+    if type(side) is not int or not 0 <= side <= MAX_THUMBNAIL:
+        raise UserError(f"{old.path}: its setting {THUMBNAILS} is no number of pixels; give --thumbnails")
+    return side
 
 
 @contextlib.contextmanager
