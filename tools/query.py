@@ -18,8 +18,8 @@ from absl import flags
 from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.tools import entry, flag_values
 
-# Photos that a sheet shows at most, and their size there.
-SHOWN, SIZE = 200, (270, 360)
+# Photos that a sheet shows at most, and their longer side there in pixels.
+SHOWN, SIDE = 200, 360
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -59,6 +59,7 @@ def main(args: flags.FlagValues, arguments: list[str]) -> None:
     from tfplaces.opening import load_describer, try_model
     from tfplaces.report.matches import writing_sheet
     from tfplaces.workflows.index_model import check_model, identify
+    from tfplaces.workflows.pictures import small_picture
 
     with open_index(args.index) as index, contextlib.ExitStack() as stack:
         try_model(args.model, input_size)
@@ -81,7 +82,7 @@ def main(args: flags.FlagValues, arguments: list[str]) -> None:
                 captions = [f"{match.score:.4f} {match.place.name}" for match in answer.matches]
                 pictures = [index.thumbnail(match.row) for match in answer.matches]
                 shown = list(zip(pictures, captions, strict=True))
-                sheet.add(images.read(number, SIZE), answer.photo, shown)
+                sheet.add(small_picture(images, number, SIDE), answer.photo, shown)
 
 
 def _two_numbers(text: str) -> tuple[float, float]:

@@ -71,7 +71,7 @@ def writing_sheet(path: str | os.PathLike, title: str, facts: Sequence[tuple[str
         replacing(path) as temporary,
         open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file,
     ):
-        file.write(f"{before}<section>\n")
+        file.write(f"{before}<section>\n<h2>Photos</h2>\n")
         yield MatchSheet(file)
         file.write(f"</section>{after}")
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from PIL import Image
 
 from tfplaces.common.errors import UserError
@@ -54,13 +55,19 @@ def thumbnails(images: Images, indices: Sequence[int], side: int, pool: ThreadPo
 
 
 def _thumbnail(images: Images, index: int, side: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(small_picture(images, index, side)).save(file, "JPEG", quality=80)
+    return file.getvalue()
+
+
+def small_picture(images: Images, index: int, side: int) -> np.ndarray:
+    """A picture with its own proportions, of at most so many pixels on its longer side; uint8 `[height, width, 3]`.
+
+    One that is drawn, or a part of a file, does not say its size: it is shown three by four.
+    """
     path = images.path(index)
-    # What is drawn, or a part of a file, does not say its size: it is shown three by four.
     height, width = (3, 4) if path is None else upright_size(path)
     scale = side / max(height, width)
     if path is not None:
         scale = min(scale, 1.0)
-    size = max(1, round(scale * height)), max(1, round(scale * width))
-    file = io.BytesIO()
-    Image.fromarray(images.read(index, size)).save(file, "JPEG", quality=80)
-    return file.getvalue()
+    return images.read(index, (max(1, round(scale * height)), max(1, round(scale * width))))
