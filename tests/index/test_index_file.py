@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import sqlite3
 from pathlib import Path
@@ -15,6 +16,7 @@ from tfplaces.index import schema as tables
 
 DIM = 6
 MODEL = ModelIdentity("ab" * 32, "mixed_int8", (4, 5), DIM)
+GOLDEN_CODE = [25, -26, 127, 21, -106, 72]
 PLACES = [
     Place("a.jpg", 52.2, 0.12, 302_000.5, 5_786_000.25, "31N", 359.5, "floor 1", "2019-07", b"0123456789abcdef"),
     Place("Brücke/\u3042 b.jpg", -33.9, 151.2),
@@ -136,3 +138,16 @@ def test_what_cannot_be_a_place(place: Place, says: str, tmp_path: Path) -> None
 def test_every_row_is_below_what_android_hands_out() -> None:
     for code_bytes in (1, 64, 4096, 2**19, 2**20):
         assert tables.rows_per_block(code_bytes) * code_bytes <= tables.MAX_BLOCK_BYTES < 2 * 10**6
+
+
+def test_a_file_of_version_1_opens_for_ever(tmp_path: Path) -> None:
+    """`tests/golden/version_1.index.gz` was written on 26 November 2026 by `write` above, and stays as it is."""
+    path = tmp_path / "a.index"
+    golden = Path(__file__).parents[1] / "golden" / "version_1.index.gz"
+    path.write_bytes(gzip.decompress(golden.read_bytes()))
+    with open_index(path) as index:
+        assert (len(index), index.model, index.codec.name, index.version) == (5, MODEL, "int8", 1)
+        assert index.settings == {"calibration": {"slope": 1.5}} and index.places(range(5)) == PLACES
+        ((_, codes),) = index.blocks()
+        assert codes.view(np.int8)[0].tolist() == GOLDEN_CODE
+        assert index.test_vector is not None and index.thumbnail(4) == b"line\nfeed.jpg"
