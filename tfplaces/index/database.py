@@ -94,7 +94,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.setlimit(limit, value)
     if sys.version_info >= (3, 12):
         for name, value in _CONFIGURATION.items():
-            with contextlib.suppress(sqlite3.OperationalError):  # of an older SQLite
+            with contextlib.suppress(AttributeError, sqlite3.OperationalError):  # of an older SQLite
                 connection.setconfig(getattr(sqlite3, name), value)
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
