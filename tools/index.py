@@ -42,6 +42,8 @@ def define_flags(values: flags.FlagValues) -> None:
     string("codec_dataset", "The data sets whose database images train the codec, where the places are too few.")
     flags.DEFINE_integer("thumbnails", 0, "Keep a small picture of each place, with so many pixels on its longer side; "
                          "0 for none.", lower_bound=0, upper_bound=1024, flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("images", "database", ["database", "all"], "The images that become places: the data set's "
+                      "database, or its queries too.", flag_values=values)  # fmt: skip
     string("input_size", "The images' size, HEIGHTxWIDTH in pixels, instead of the model's.")
 
 
@@ -66,9 +68,14 @@ def main(args: flags.FlagValues) -> None:
     input_size = flag_values.size(args.input_size)
 
     from tfplaces.datasets import concatenate, load_dataset, load_datasets
+    from tfplaces.index.dataset_places import with_queries
     from tfplaces.workflows import indexing
 
     dataset = load_dataset(args.dataset)
+    if args.images == "all":
+        dataset = with_queries(dataset)
+    elif len(dataset.queries) and dataset.own_images is None:
+        print(f"{len(dataset.queries):,} queries of the data set are left out; --images=all takes them as places too")
     training = None
     if args.codec_dataset:
         training = concatenate([each.database for each in load_datasets(args.codec_dataset)])
@@ -97,8 +104,8 @@ def main(args: flags.FlagValues) -> None:
 
 
 def _remove(args: flags.FlagValues) -> None:
-    given = [name for name in ("model", "dataset", "add", "codec", "thumbnails", "codec_dataset", "input_size")
-             if args[name].present]  # fmt: skip
+    others = "model", "dataset", "add", "images", "codec", "codec_dataset", "thumbnails", "input_size"
+    given = [name for name in others if args[name].present]
     if given:
         raise UserError(f"--remove goes without --{given[0]}")
     if not os.path.isfile(args.output):

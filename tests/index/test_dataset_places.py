@@ -11,7 +11,7 @@ import pytest
 from tfplaces.datasets import load_dataset
 from tfplaces.datasets.positions import common_zone, degrees_to_metres, metres_to_degrees, to_earth_centred
 from tfplaces.index import Place
-from tfplaces.index.dataset_places import places_of
+from tfplaces.index.dataset_places import places_of, with_queries
 
 pytestmark = pytest.mark.filterwarnings("ignore::tfplaces.common.errors.DataWarning")
 Write = Callable[..., Path]
@@ -93,3 +93,19 @@ def test_degrees_there_and_back_again() -> None:
     np.testing.assert_allclose(back, (latitudes, longitudes), atol=1e-9)
     town = degrees_to_metres(latitudes[:1], longitudes[:1])
     assert town.shape == (1, 2)
+
+
+def test_queries_as_places_too(write_photos: Write) -> None:
+    root = write_photos(*(f"{place}/{k}.png" for place in ("mill", "church") for k in range(2)))
+    dataset = with_queries(load_dataset(f"folder:{root}"))
+    assert [(place.name, place.group) for place in places_of(dataset)] == [
+        ("church/1.png", "church"), ("mill/1.png", "mill"), ("church/0.png", "church"), ("mill/0.png", "mill"),
+    ]  # fmt: skip
+    assert dataset.database.read(3, (4, 4)).shape == (4, 4, 3) and len(dataset.queries) == 0
+    name = "@302800.83@5787594.66@31@U@@@{}@@{}@@@@2019@@.png"
+    write_photos(*(f"town/{part}/{name.format(part, h)}" for part, h in (("queries", "010"), ("database", "020"))))
+    places = places_of(with_queries(load_dataset(f"utm:{root / 'town'}")))
+    assert [(place.heading, place.zone, place.time) for place in places] == [(20, "31N", "2019"), (10, "31N", "2019")]
+    assert None not in [place.latitude for place in places]
+    alone = load_dataset(f"utm:{root / 'town' / 'database'}")  # queries among themselves
+    assert with_queries(alone) is alone

@@ -35,6 +35,7 @@ def test_the_recall_of_evaluate(made, town: Path, run, here: Path) -> None:
     code, out, err = run("index", f"--model={made.tflite}", data, "--output=town.index", "--thumbnails=24")
     assert code == 0, err
     assert "12 places added, 12 pictures described" in out and "town.index: 12 places, " in out
+    assert "6 queries of the data set are left out; --images=all" in out
     # The packed model is the same model.
     code, out, err = run("query", f"--model={made.tflpack}", "--index=town.index", town / "queries", "--matches=2",
                          "--html=found.html", "--json=found.json")  # fmt: skip

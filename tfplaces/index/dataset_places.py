@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from tfplaces.datasets import PlaceDataset
+from tfplaces.datasets import GroundTruth, IndexLists, PlaceDataset, Subset, concatenate
 from tfplaces.datasets.positions import common_zone, metres_to_degrees, trouble_with_degrees
 from tfplaces.datasets.utm_names import UtmFields, read_fields
 from tfplaces.index.place import Place
@@ -85,3 +85,35 @@ def _time(value: object) -> str:
     """A time as text: dates as ISO 8601 writes them, whole numbers without a point."""
     text = str(value)
     return re.sub(r"\.0$", "", text) if isinstance(value, float | np.floating) else text
+
+
+def with_queries(dataset: PlaceDataset) -> PlaceDataset:
+    """The data set whose database has the queries too, behind the images that it had; it has no queries itself.
+
+    Where the queries are images of the database already, it is the data set as it is.
+    """
+    truth, queries = dataset.truth, dataset.queries
+    if truth.own_images is not None or not len(queries):
+        return dataset
+    labels = None
+    if truth.database_labels is not None and all(len(found) for found in truth.positives):
+        of_queries = [truth.database_labels[found[0]] for found in truth.positives]
+        labels = np.concatenate([truth.database_labels, of_queries])
+
+    def both(of_database: np.ndarray | None, of_queries: np.ndarray | None) -> np.ndarray | None:
+        return None if of_database is None or of_queries is None else np.concatenate([of_database, of_queries])
+
+    positions = both(truth.database_positions, truth.query_positions)
+    together = GroundTruth(
+        IndexLists.of([]),
+        database_labels=labels,
+        label_names=truth.label_names,
+        database_headings=both(truth.database_headings, truth.query_headings),
+        database_times=both(truth.database_times, truth.query_times),
+        query_positions=None if positions is None else positions[:0],
+        database_positions=positions,
+        radius=truth.radius,
+        zone=truth.zone,
+    )
+    images = concatenate([dataset.database, queries])
+    return PlaceDataset(dataset.spec, images, Subset(queries, []), together, notes=dataset.notes)
