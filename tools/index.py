@@ -44,6 +44,8 @@ def define_flags(values: flags.FlagValues) -> None:
                          "0 for none.", lower_bound=0, upper_bound=1024, flag_values=values)  # fmt: skip
     flags.DEFINE_enum("images", "database", ["database", "all"], "The images that become places: the data set's "
                       "database, or its queries too.", flag_values=values)  # fmt: skip
+    flags.DEFINE_boolean("calibrate", True, "Learn from the data set's queries, if it has any, how sure an answer is.",
+                         flag_values=values)  # fmt: skip
     string("input_size", "The images' size, HEIGHTxWIDTH in pixels, instead of the model's.")
 
 
@@ -68,8 +70,10 @@ def main(args: flags.FlagValues) -> None:
     input_size = flag_values.size(args.input_size)
 
     from tfplaces.datasets import concatenate, load_dataset, load_datasets
+    from tfplaces.index.confidence import TooFewError
     from tfplaces.index.dataset_places import with_queries
     from tfplaces.workflows import indexing
+    from tfplaces.workflows.calibrating import calibrate_index, can_calibrate
 
     dataset = load_dataset(args.dataset)
     if args.images == "all":
@@ -100,11 +104,17 @@ def main(args: flags.FlagValues) -> None:
         if names:
             print(f"{len(names):,} places {what}: {_listed(names)}")
     print(f"{len(changes.added):,} places added, {changes.described:,} pictures described")
+    if args.calibrate and can_calibrate(dataset) and (changes.described or not args.add):
+        try:
+            learnt = calibrate_index(args.output, args.model, describer, dataset, args.seed)
+            print(f"how sure an answer is was learnt from {learnt.queries:,} queries of the data set")
+        except (TooFewError, ModuleNotFoundError) as error:  # scikit-learn is not on every device
+            print(f"how sure an answer is was not learnt: {error}")
     print(f"{args.output}: {changes.places:,} places, {os.path.getsize(args.output) / 1e6:.2f} MB")
 
 
 def _remove(args: flags.FlagValues) -> None:
-    others = "model", "dataset", "add", "images", "codec", "codec_dataset", "thumbnails", "input_size"
+    others = "model", "dataset", "add", "images", "codec", "codec_dataset", "thumbnails", "calibrate", "input_size"
     given = [name for name in others if args[name].present]
     if given:
         raise UserError(f"--remove goes without --{given[0]}")

@@ -82,7 +82,7 @@ def main(args: flags.FlagValues, arguments: list[str]) -> None:
                 captions = [f"{match.score:.4f} {match.place.name}" for match in answer.matches]
                 pictures = [index.thumbnail(match.row) for match in answer.matches]
                 shown = list(zip(pictures, captions, strict=True))
-                sheet.add(small_picture(images, number, SIDE), answer.photo, shown)
+                sheet.add(small_picture(images, number, SIDE), answer.photo, shown, answer.verdict)
 
 
 def _two_numbers(text: str) -> tuple[float, float]:

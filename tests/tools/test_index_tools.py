@@ -41,7 +41,8 @@ def test_the_recall_of_evaluate(made, town: Path, run, here: Path) -> None:
                          "--html=found.html", "--json=found.json")  # fmt: skip
     assert (code, err) == (0, "")
     found = json.loads((here / "found.json").read_text())
-    assert [set(answer) >= {"photo", "matches"} for answer in found] == [True] * 6
+    assert [set(answer) for answer in found] == [{"photo", "matches", "known", "probability"}] * 6
+    assert found[0]["probability"] is None  # of six queries nothing is learnt
     right = sum(Path(a["photo"]).name[:6] == a["matches"][0]["name"][:6] for a in found)
     recall = json.loads((here / "scores.json").read_text())["recall"]["1"]
     assert abs(right - recall * 6 / 100) <= 1
@@ -104,5 +105,9 @@ def test_the_recall_of_evaluate_on_real_photos(name: str, tfplaces_data: Path, r
     )
     recall = json.loads((here / "scores.json").read_text())["recall"]["1"]
     assert abs(right - recall * len(asked) / 100) <= 1
+    # On the whole the answers are as sure as they are right.
+    probabilities = [found[query]["probability"] for query in asked]
+    assert sum(probabilities) == pytest.approx(right, rel=0.05)
+    assert all(found[query]["known"] == (found[query]["probability"] >= 0.5) for query in asked)
     known = found[asked[0]]["matches"][0]["latitude"]
     assert (known is None) == (name == "ietower") and (known is None or 52.1 < known < 52.3)

@@ -98,7 +98,7 @@ def build_index(
         UserError: an image cannot be read, two have one name, the codec cannot be trained by so few, there is no room
             on the disk, or another run is at work on this index.
     """
-    with _at_work(output) as folder:
+    with at_work(output) as folder:
         places = _places(dataset, describer)
         plan = _Plan(list(range(1, len(places) + 1)), places, [-1] * len(places), list(range(len(places))))
         return _described(output, folder, model, describer, dataset, plan, codec, thumbnail_side, training, seed)
@@ -134,7 +134,7 @@ def add_places(
         UserError: as `build_index` does; or the index is damaged, or the model is another one and places of the index
             are not in the data set.
     """
-    with _at_work(output) as folder, open_index(output) as old:
+    with at_work(output) as folder, open_index(output) as old:
         side = _old_side(old) if thumbnail_side is None else thumbnail_side
         identity = identify(model, describer)
         again = identity != old.model or codec not in (None, old.codec.name)
@@ -190,7 +190,7 @@ def remove_places(output: str | os.PathLike, patterns: Sequence[str]) -> list[st
         UserError: a pattern fits no place, and nothing is removed; or the index is damaged, there is no room on the
             disk, or another run is at work on it.
     """
-    with _at_work(output), open_index(output) as old:
+    with at_work(output), open_index(output) as old:
         names = old.names()
         chosen = np.zeros(len(names), bool)
         rows = {name: row for row, name in enumerate(names)}
@@ -228,8 +228,12 @@ def _old_side(old: PlaceIndex) -> int:
 
 
 @contextlib.contextmanager
-def _at_work(output: str | os.PathLike) -> Iterator[str]:
-    """The folder beside an index that a run has for itself."""
+def at_work(output: str | os.PathLike) -> Iterator[str]:
+    """The folder beside an index that a run has for itself, while it works on the index.
+
+    Raises:
+        UserError: another run is at work on it.
+    """
     folder = f"{os.path.realpath(output)}.work"
     with holding(folder):
         yield folder

@@ -20,6 +20,8 @@ from tfplaces.datasets.image_kinds import EXTENSIONS
 from tfplaces.describers import Describer, stream_descriptors
 from tfplaces.evaluation.unit_descriptors import UnitDescriptors
 from tfplaces.index import Place, PlaceIndex
+from tfplaces.index.confidence import KNOWN, LOOKED_AT, SETTING, Confidence, lead_of
+from tfplaces.index.database import errors_named
 from tfplaces.index.near import Near, rows_near
 from tfplaces.index.scanning import best_matches
 
@@ -50,7 +52,7 @@ class Answer:
     Attributes:
         photo: its path.
         matches: the best places, best first, at least one.
-        probability: that the first match is right, 0 to 1; None where the index does not say how scores tell it.
+        probability: that the first match is right, 0 to 1; None where the index has not learnt how scores tell it.
         known: whether the probability is high enough to rely on; None without it.
     """
 
@@ -61,10 +63,16 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         """The answer in types of JSON; a position that is not known is null."""
-        found: dict[str, Any] = {"photo": self.photo, "matches": [_match_json(match) for match in self.matches]}
-        if self.probability is not None:
-            found |= {"known": self.known, "probability": round(self.probability, 6)}
-        return found
+        probability = None if self.probability is None else round(self.probability, 6)
+        matches = [_match_json(match) for match in self.matches]
+        return {"photo": self.photo, "matches": matches, "known": self.known, "probability": probability}
+
+    @property
+    def verdict(self) -> str:
+        """How sure the answer is, for people; empty where that is not known."""
+        if self.probability is None:
+            return ""
+        return f"{'known' if self.known else 'not known'}, {100 * self.probability:.0f} % sure"
 
 
 def photos_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -117,22 +125,32 @@ def answers(
     if not len(index):
         raise UserError(f"{index.path}: has no places to find; add some with tfplaces-index --add")
     allowed = None if near is None else rows_near(index, near)
+    with errors_named(index.path):
+        confidence = Confidence.from_json(index.settings.get(SETTING))
     asked = 0
     for vectors in _together(stream_descriptors(describer, photos, range(len(photos)), "looking for photos")):
         names = [photos.names[asked + i] for i in range(len(vectors))]
         queries = UnitDescriptors(vectors, "photos", names)[0 : len(vectors)]
-        rows, scores = best_matches(index.codec, queries, _blocks(index, allowed), count)
+        wanted = count if confidence is None else max(count, LOOKED_AT)
+        rows, scores = best_matches(index.codec, queries, _blocks(index, allowed), wanted)
         if allowed is not None:
             rows = allowed[rows]
         for name, of_photo, cosines in zip(names, rows, scores, strict=True):
-            yield _answer(index, name, of_photo, cosines)
+            yield _answer(index, confidence, name, of_photo, cosines, count)
         asked += len(vectors)
 
 
-def _answer(index: PlaceIndex, photo: str, rows: np.ndarray, scores: np.ndarray) -> Answer:
+def _answer(
+    index: PlaceIndex, confidence: Confidence | None, photo: str, rows: np.ndarray, scores: np.ndarray, count: int
+) -> Answer:
     """What is said of a photo, from the rows of its best places and their scores."""
-    found = zip(index.places(rows), rows.tolist(), scores.tolist(), strict=True)
-    return Answer(photo, [Match(place, row, score) for place, row, score in found])
+    places = index.places(rows)
+    found = zip(places[:count], rows.tolist(), scores.tolist(), strict=False)
+    matches = [Match(place, row, score) for place, row, score in found]
+    if confidence is None:
+        return Answer(photo, matches)
+    probability = confidence.probability(matches[0].score, lead_of(places, scores))
+    return Answer(photo, matches, probability, probability >= KNOWN)
 
 
 @contextlib.contextmanager
@@ -158,7 +176,7 @@ class JsonList:
 
 def answer_text(answer: Answer) -> str:
     """An answer as lines for people: the photo, and below it the score, the name and the position of each match."""
-    lines = [printable_name(answer.photo)]
+    lines = [printable_name(answer.photo) + (f"  ({answer.verdict})" if answer.verdict else "")]
     for match in answer.matches:
         place = match.place
         where = ""
