@@ -21,7 +21,7 @@ from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.tools import entry, flag_values
 
 # The keys of `tfplaces.index.CODECS`, which a --help is too quick to import; and the smallest usual thumbnail.
-CODECS = ("float16", "int8")
+CODECS = ("float16", "int8", "int4", "int2", "binary")
 LISTED = 5
 
 

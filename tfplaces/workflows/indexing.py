@@ -303,7 +303,7 @@ def _fitted(
         os.makedirs(part, exist_ok=True)
         vectors = stack.enter_context(_descriptors(part, identity, describer, training, "images to train the codec"))
     if not len(vectors):
-        return CODECS[name].from_state(b"", describer.descriptor_dim)
+        return CODECS[name].fit(np.empty((0, describer.descriptor_dim), np.float32))
     chosen = np.arange(len(vectors))
     if len(chosen) > _SAMPLE:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, _SAMPLE, replace=False))
