@@ -70,10 +70,9 @@ def main(args: flags.FlagValues) -> None:
     input_size = flag_values.size(args.input_size)
 
     from tfplaces.datasets import concatenate, load_dataset, load_datasets
-    from tfplaces.index.confidence import TooFewError
     from tfplaces.index.dataset_places import with_queries
     from tfplaces.workflows import indexing
-    from tfplaces.workflows.calibrating import calibrate_index, can_calibrate
+    from tfplaces.workflows.calibrating import TooFewError, calibrate_index, can_calibrate
 
     dataset = load_dataset(args.dataset)
     if args.images == "all":
@@ -107,7 +106,7 @@ def main(args: flags.FlagValues) -> None:
     if args.calibrate and can_calibrate(dataset) and (changes.described or not args.add):
         try:
             learnt = calibrate_index(args.output, args.model, describer, dataset, args.seed)
-            print(f"how sure an answer is was learnt from {learnt.queries:,} queries of the data set")
+            print(f"how sure an answer is was learnt from {learnt.photos:,} queries of the data set")
         except (TooFewError, ModuleNotFoundError) as error:  # scikit-learn is not on every device
             print(f"how sure an answer is was not learnt: {error}")
     print(f"{args.output}: {changes.places:,} places, {os.path.getsize(args.output) / 1e6:.2f} MB")

@@ -69,7 +69,8 @@ class Calibration:
                 raise UserError("it is damaged: a number of its calibration is out of range")
         if not 0 <= value["threshold"] <= 1 or type(value["fitted_on"]) is not str or type(value["photos"]) is not int:
             raise UserError("it is damaged: its calibration is none")
-        return cls(*map(float, numbers), value["fitted_on"], value["photos"])
+        score, gap, offset, threshold = map(float, numbers)
+        return cls(score, gap, offset, threshold, value["fitted_on"], value["photos"])
 
 
 def fit_calibration(

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
+from tfplaces.common.errors import UserError
 from tfplaces.datasets import PlaceDataset, Subset
+from tfplaces.datasets.positions import to_earth_centred
 from tfplaces.describers import Describer, describe_images
 from tfplaces.evaluation.unit_descriptors import UnitDescriptors
 from tfplaces.index import open_index, put_settings
-from tfplaces.index.confidence import LOOKED_AT, SETTING, Confidence, fit_confidence, lead_of
 from tfplaces.index.dataset_places import places_of
+from tfplaces.index.place import Place
+from tfplaces.index.probability import Calibration, fit_calibration, lead
 from tfplaces.index.scanning import best_matches
 from tfplaces.workflows.index_model import check_model, identify
 from tfplaces.workflows.indexing import at_work
 
+# The setting of an index that holds the calibration, and how many matches are looked at for one of another place.
+SETTING, LOOKED_AT = "calibration", 50
 # Queries that are enough: two weights and a constant are learnt.
 _QUERIES = 1000
 
 
+class TooFewError(UserError):
+    """There are too few right or wrong answers to learn from."""
+
+
 def calibrate_index(
     output: str | os.PathLike, model: str | os.PathLike, describer: Describer, dataset: PlaceDataset, seed: int = 0
-) -> Confidence:
+) -> Calibration:
     """Fits the probability that a best match is right, and puts it into the index.
 
     Where the index has all database images of the data set, by their names, the queries are looked for in the index
@@ -36,8 +46,8 @@ def calibrate_index(
         seed: draws them.
 
     Raises:
-        UserError: the model is not that of the index, there are too few right or wrong answers to learn from, there is
-            no room on the disk, or another run is at work on the index.
+        TooFewError: there are too few right or wrong answers to learn from.
+        UserError: the model is not that of the index, there is no room on the disk, or another run is at work on it.
     """
     asked = np.array(dataset.answerable(), np.int64)
     if len(asked) > _QUERIES:
@@ -64,11 +74,34 @@ def calibrate_index(
                 lead_of(index.places(of) if places is None else [places[row] for row in of], score)
                 for of, score in zip(found, scores, strict=True)
             ]
-        confidence = fit_confidence(scores[:, :1].ravel(), np.array(leads), right, dataset.spec)
-        put_settings(output, {SETTING: confidence.to_json()})
-    return confidence
+        try:
+            learnt = fit_calibration(scores[:, :1].ravel(), np.array(leads), right, dataset.spec)
+        except UserError as error:
+            raise TooFewError(str(error)) from None
+        put_settings(output, {SETTING: learnt.to_json()})
+    return learnt
 
 
 def can_calibrate(dataset: PlaceDataset) -> bool:
     """Whether a data set has queries to learn from that are not in its database too."""
     return dataset.own_images is None and len(dataset.answerable()) > 0
+
+
+def lead_of(places: Sequence[Place], scores: np.ndarray) -> float:
+    """By how much the best match is ahead of the best one of another place, as far as the index knows.
+
+    Args:
+        places: the matches, best first, at least one.
+        scores: of each.
+    """
+    numbers = {place.group: number for number, place in enumerate(places) if place.group is not None}
+    groups = np.array([-1 if place.group is None else numbers[place.group] for place in places])
+    in_degrees = places[0].latitude is not None
+    pairs = [(place.latitude, place.longitude) if in_degrees else (place.easting, place.northing) for place in places]
+    positions = np.array([(np.nan, np.nan) if None in pair else pair for pair in pairs], float)
+    if in_degrees:
+        known = np.isfinite(positions[:, 0])
+        metres = np.full((len(places), 3), np.nan)
+        metres[known] = to_earth_centred(positions[known, 0], positions[known, 1])
+        positions = metres
+    return lead(scores, groups, positions)

@@ -20,10 +20,11 @@ from tfplaces.datasets.image_kinds import EXTENSIONS
 from tfplaces.describers import Describer, stream_descriptors
 from tfplaces.evaluation.unit_descriptors import UnitDescriptors
 from tfplaces.index import Place, PlaceIndex
-from tfplaces.index.confidence import KNOWN, LOOKED_AT, SETTING, Confidence, lead_of
 from tfplaces.index.database import errors_named
 from tfplaces.index.near import Near, rows_near
+from tfplaces.index.probability import Calibration
 from tfplaces.index.scanning import best_matches
+from tfplaces.workflows.calibrating import LOOKED_AT, SETTING, lead_of
 
 # Photos for which the codes are gone through together.
 _TOGETHER = 256
@@ -126,31 +127,32 @@ def answers(
         raise UserError(f"{index.path}: has no places to find; add some with tfplaces-index --add")
     allowed = None if near is None else rows_near(index, near)
     with errors_named(index.path):
-        confidence = Confidence.from_json(index.settings.get(SETTING))
+        stored = index.settings.get(SETTING)
+        calibration = None if stored is None else Calibration.from_json(stored)
     asked = 0
     for vectors in _together(stream_descriptors(describer, photos, range(len(photos)), "looking for photos")):
         names = [photos.names[asked + i] for i in range(len(vectors))]
         queries = UnitDescriptors(vectors, "photos", names)[0 : len(vectors)]
-        wanted = count if confidence is None else max(count, LOOKED_AT)
+        wanted = count if calibration is None else max(count, LOOKED_AT)
         rows, scores = best_matches(index.codec, queries, _blocks(index, allowed), wanted)
         if allowed is not None:
             rows = allowed[rows]
         for name, of_photo, cosines in zip(names, rows, scores, strict=True):
-            yield _answer(index, confidence, name, of_photo, cosines, count)
+            yield _answer(index, calibration, name, of_photo, cosines, count)
         asked += len(vectors)
 
 
 def _answer(
-    index: PlaceIndex, confidence: Confidence | None, photo: str, rows: np.ndarray, scores: np.ndarray, count: int
+    index: PlaceIndex, calibration: Calibration | None, photo: str, rows: np.ndarray, scores: np.ndarray, count: int
 ) -> Answer:
     """What is said of a photo, from the rows of its best places and their scores."""
     places = index.places(rows)
     found = zip(places[:count], rows.tolist(), scores.tolist(), strict=False)
     matches = [Match(place, row, score) for place, row, score in found]
-    if confidence is None:
+    if calibration is None:
         return Answer(photo, matches)
-    probability = confidence.probability(matches[0].score, lead_of(places, scores))
-    return Answer(photo, matches, probability, probability >= KNOWN)
+    probability = float(calibration.probability(scores[:1], np.array([lead_of(places, scores)]))[0])
+    return Answer(photo, matches, probability, probability >= calibration.threshold)
 
 
 @contextlib.contextmanager
