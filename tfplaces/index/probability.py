@@ -22,7 +22,7 @@ class Calibration:
     """A logistic regression on the score of the best match and its lead over the best match of another place.
 
     It holds for photos like those that it was learned from, of the same region, model and codec: on other regions the
-    mean probability was measured to be as much as 33 points away from the share of right answers.
+    mean probability was measured to be as much as 39 points away from the share of right answers.
 
     Attributes:
         score: the weight of the best match's score.
