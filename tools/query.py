@@ -32,6 +32,9 @@ def define_flags(values: flags.FlagValues) -> None:
     string("near", "LATITUDE,LONGITUDE in degrees: only places near it are looked at; EASTING,NORTHING in metres for "
            "an index that knows no degrees.")  # fmt: skip
     flags.DEFINE_float("within", 200, "With --near: how many metres from it.", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("sequence", 1, "How many consecutive photos vote together, for frames of a drive along places "
+                         "in the same order; of several no probability is told.", lower_bound=1,
+                         flag_values=values)  # fmt: skip
     string("json", "A file to write the answers to as well.")
     string("html", "A page to show the photos and their places on.")
     string("input_size", "The images' size, HEIGHTxWIDTH in pixels, instead of the model's.")
@@ -68,7 +71,7 @@ def main(args: flags.FlagValues, arguments: list[str]) -> None:
         for note in notes:
             warnings.warn(note, DataWarning, stacklevel=1)
         images = querying.image_files(photos)
-        found = querying.answers(index, describer, images, args.matches, near)
+        found = querying.answers(index, describer, images, args.matches, near, args.sequence)
         answers = stack.enter_context(querying.writing_json(args.json)) if args.json else None
         facts = [("index", printable_name(args.index)), ("places", f"{len(index):,}"), ("photos", f"{len(photos):,}")]
         if len(photos) > SHOWN:

@@ -288,3 +288,16 @@ def test_photos_from_folders_and_lists(folder: Path, monkeypatch: pytest.MonkeyP
         querying.photos_of([str(folder / "bad.txt")])
     with pytest.raises(UserError, match="no photos to find the places of"):
         querying.photos_of([])
+
+
+def test_frames_of_a_drive_vote(folder: Path) -> None:
+    """One frame shows another place of the drive: alone it is wrong, with those before it right."""
+    build(folder)
+    drive = photos(folder)
+    drive[4] = drive[0]
+    with open_index(folder / "a.index") as index:
+        for sequence, expected in ((1, ["0.png"]), (4, ["3.png", "4.png", "5.png"])):  # 0, 1 or 2 places further
+            files = querying.image_files([str(photo) for photo in drive])
+            found = list(querying.answers(index, PixelDescriber(), files, 1, sequence=sequence))
+            names = [answer.matches[0].place.name for answer in found]
+            assert names[4] in expected and names[:4] == ["0.png", "1.png", "2.png", "3.png"] and names[5] == "5.png"

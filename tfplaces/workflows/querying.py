@@ -24,6 +24,7 @@ from tfplaces.index.database import errors_named
 from tfplaces.index.near import Near, rows_near
 from tfplaces.index.probability import Calibration
 from tfplaces.index.scanning import best_matches
+from tfplaces.index.sequences import sequence_scores
 from tfplaces.workflows.calibrating import LOOKED_AT, SETTING, lead_of
 
 # Photos for which the codes are gone through together.
@@ -109,7 +110,7 @@ def photos_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def answers(
-    index: PlaceIndex, describer: Describer, photos: Images, count: int, near: Near | None = None
+    index: PlaceIndex, describer: Describer, photos: Images, count: int, near: Near | None = None, sequence: int = 1
 ) -> Iterator[Answer]:
     """Finds the places of photos; the photos are streamed, with progress.
 
@@ -119,6 +120,8 @@ def answers(
         photos: what to look for.
         count: how many matches each photo gets at most.
         near: the circle that all photos were taken in, if it is known.
+        sequence: how many consecutive photos, frames of one drive or walk, vote together, as `sequence_scores` says. Of
+            several the answers have no probability, which was learnt from single photos.
 
     Raises:
         UserError: the index has no places, or none in the circle; a photo cannot be read or described.
@@ -128,13 +131,20 @@ def answers(
     allowed = None if near is None else rows_near(index, near)
     with errors_named(index.path):
         stored = index.settings.get(SETTING)
-        calibration = None if stored is None else Calibration.from_json(stored)
-    asked = 0
-    for vectors in _together(stream_descriptors(describer, photos, range(len(photos)), "looking for photos")):
+        calibration = None if stored is None or sequence > 1 else Calibration.from_json(stored)
+    asked, before = 0, None
+    for vectors in _together(stream_descriptors(describer, photos, range(len(photos)), "looking for photos"), sequence):
         names = [photos.names[asked + i] for i in range(len(vectors))]
         queries = UnitDescriptors(vectors, "photos", names)[0 : len(vectors)]
         wanted = count if calibration is None else max(count, LOOKED_AT)
-        rows, scores = best_matches(index.codec, queries, _blocks(index, allowed), wanted)
+        if sequence == 1:
+            rows, scores = best_matches(index.codec, queries, _blocks(index, allowed), wanted)
+        else:
+            found = np.concatenate([index.codec.scan(queries, codes) for _, codes in _blocks(index, allowed)], axis=1)
+            frames = found if before is None else np.concatenate([before, found])
+            voted = sequence_scores(frames, sequence)[-len(found) :]
+            rows = np.argsort(-voted, axis=1, kind="stable")[:, :wanted]
+            scores, before = np.take_along_axis(voted, rows, 1), frames[1 - sequence :]
         if allowed is not None:
             rows = allowed[rows]
         for name, of_photo, cosines in zip(names, rows, scores, strict=True):
@@ -223,8 +233,11 @@ def _listed(path: str) -> list[str]:
     return photos
 
 
-def _together(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Parts of descriptors joined until they are as many as are looked for together."""
+def _together(parts: Iterable[np.ndarray], sequence: int) -> Iterator[np.ndarray]:
+    """Parts of descriptors joined until as many as are looked for together; of sequences all scores are kept."""
+    if sequence > 1:
+        yield from parts
+        return
     waiting: list[np.ndarray] = []
     for part in parts:
         waiting.append(part)
