@@ -48,10 +48,15 @@ def define_flags(values: flags.FlagValues) -> None:
            "'whitening=5,conv1*=8'.")  # fmt: skip
     choice("grid", "int8", ("int8", "none"), "int8 puts the shared values on whole numbers times a scale, which an "
            "int8 TFLite file holds exactly; none leaves them free.")  # fmt: skip
+    choice("quantizer", "kmeans", ("kmeans", "rate_distortion"), "kmeans shares the weights of each layer among "
+           "2^bits values; rate_distortion makes a file of a given --rate: it rounds the rows of dense layers, as a "
+           "whitening is, in turn, and later ones make up for earlier errors; --bits is for the others.")  # fmt: skip
+    number("rate", None, "With --quantizer=rate_distortion: the mean bits a parameter of the whole file.")
     number("target_drop", None, "Instead of saying what to prune and how many bits to give: find the smallest file "
            "whose mAP drops by at most so many points on each data set.")  # fmt: skip
     string("dataset", None, "The data set to fine-tune on; without it weights are only pruned and shared. With "
-           "--loss=distill there may be several, separated by commas.")  # fmt: skip
+           "--loss=distill there may be several, separated by commas. With --quantizer=rate_distortion it is not "
+           "tuned on: its database images, 100 or more, say which errors matter.")  # fmt: skip
     string("val_dataset", None, "The data set that judges the epochs of --loss=triplet. By default it is the "
            "validation split of --dataset, or a fifth of its places, which are then not trained on. With --target_drop "
            "it judges the files; by default --dataset does.")  # fmt: skip
@@ -97,12 +102,19 @@ def main(args: flags.FlagValues) -> None:
         raise UserError(
             f"--bits_for={args.bits_for}: name the layers, as in 'whitening=5,conv1*=8'; for all layers give --bits"
         )
-    tunes = bool(args.dataset and args.epochs)
+    by_rate = args.quantizer == "rate_distortion"
+    if by_rate != (args.rate is not None):
+        raise UserError("--rate and --quantizer=rate_distortion go together; with kmeans give --bits")
+    if by_rate and not args.dataset:
+        raise UserError("--quantizer=rate_distortion needs a --dataset, whose database images give second moments")
+    if by_rate and ((args["epochs"].present and args.epochs) or args["loss"].present):
+        raise UserError("--quantizer=rate_distortion does not fine-tune: leave --epochs and --loss away")
+    tunes = bool(args.dataset and args.epochs) and not by_rate
     searches = args.target_drop is not None
     for name in ("l1", "schedule", "refresh", "tensorboard", "work_dir"):
         if args[name].value != args[name].default and not tunes:
             raise UserError(f"--{name} changes only fine-tuning: it needs --dataset, and --epochs above 0")
-    for name in ("threshold", "sparsity", "sparsity_scope", "bits", "bits_for", "schedule"):
+    for name in ("threshold", "sparsity", "sparsity_scope", "bits", "bits_for", "schedule", "quantizer"):
         if args[name].value != args[name].default and searches:
             raise UserError(f"--target_drop finds out by itself what --{name} should be: give one of them")
     if searches and not (tunes and args.loss == "distill"):
@@ -111,13 +123,14 @@ def main(args: flags.FlagValues) -> None:
     from tfplaces.workflows.compressing import TuningPlan, compress_file
 
     recipe = {name: args[name].value for name in ("bits", "threshold", "sparsity", "sparsity_scope", "layers",
-                                                  "schedule", "grid", "refresh")}  # fmt: skip
+                                                  "schedule", "grid", "refresh", "quantizer", "rate")}  # fmt: skip
     plan = None
     if tunes:
         plan = TuningPlan(args.dataset, args.loss, args.val_dataset, args.epochs, args.learning_rate, args.margin)
     compressed = compress_file(
         args.model, args.output, {**recipe, "bits_for": bits_for, "l1": l1 or 0.0, "l1_for": l1_for}, plan,
-        target_drop=args.target_drop, work_dir=args.work_dir, tensorboard=args.tensorboard, seed=args.seed,
+        moments_dataset=args.dataset if by_rate else None, target_drop=args.target_drop, work_dir=args.work_dir,
+        tensorboard=args.tensorboard, seed=args.seed,
     )  # fmt: skip
     if args.json:
         write_json(args.json, places_statistics(args.output).to_json())

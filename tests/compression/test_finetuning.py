@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfplaces.coding import channels
 from tfplaces.compression import PrunedTraining, SharedTraining, find_kernels, finetuning, prune_model, share
-from tfplaces.compression.sharing import SharedKernel
+from tfplaces.compression.quantizers.kmeans import SharedKernel
 from tfplaces.layers import L2Normalization, PCAWhitening
 
 

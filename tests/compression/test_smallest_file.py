@@ -15,7 +15,7 @@ from tfplaces.coding.channels import channel_view
 from tfplaces.common.errors import UserError
 from tfplaces.compression import Compressed, Distillation, Recipe, save_places, search
 from tfplaces.compression.pruning import prune_weights
-from tfplaces.compression.sharing import share
+from tfplaces.compression.quantizers.kmeans import share
 from tfplaces.datasets import PlaceDataset, cached, load_dataset
 from tfplaces.describers import describe_images
 from tfplaces.describers.keras import KerasDescriber

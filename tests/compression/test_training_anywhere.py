@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from tfplaces.common.errors import UserError
 from tfplaces.compression import PrunedTraining, Pruning, SharedTraining, find_kernels, prune_model, share
-from tfplaces.compression.sharing import SharedKernel
+from tfplaces.compression.quantizers.kmeans import SharedKernel
 
 L1 = 0.01
 

@@ -106,6 +106,7 @@ def test_a_target(compress, monkeypatch: pytest.MonkeyPatch, here: Path) -> None
 
 
 NEEDS_TUNING = "changes only fine-tuning: it needs --dataset, and --epochs above 0"
+BY_RATE = ["--quantizer=rate_distortion"]
 MISTAKES = {
     "both": (["--threshold=0.1", "--sparsity=0.1"], False, "give --threshold or --sparsity, not both"),
     "scope": (["--sparsity_scope=channel"], False, "--sparsity_scope=channel"),
@@ -141,6 +142,17 @@ MISTAKES = {
     "target and share": (["--target_drop=1", "--loss=distill", "--sparsity=0.5"], True, "what --sparsity should be"),
     "target and bits": (["--target_drop=1", "--loss=distill", "--bits=5"], True, "what --bits should be"),
     "target text": (["--target_drop=x"], True, "--target_drop=x"),
+    "rate alone": (["--rate=1"], False, "--rate and --quantizer=rate_distortion go together"),
+    "no rate": (["--quantizer=rate_distortion"], True, "--rate and --quantizer=rate_distortion go together"),
+    "rate without data": ([*BY_RATE, "--rate=1"], False, "needs a --dataset"),
+    "rate of nothing": ([*BY_RATE, "--rate=0"], True, "rate=0.0: mean bits a parameter of the file, above 0"),
+    "rate beyond": ([*BY_RATE, "--rate=17"], True, "rate=17.0: mean bits a parameter of the file, above 0"),
+    "rate and share": ([*BY_RATE, "--rate=1", "--sparsity=0.5"], True, "neither prunes nor fine-tunes"),
+    "rate and grid": ([*BY_RATE, "--rate=1", "--grid=none"], True, "leave the grid as it is"),
+    "rate and tuning": ([*BY_RATE, "--rate=1", "--epochs=1"], True, "does not fine-tune"),
+    "rate and target": ([*BY_RATE, "--rate=1", "--target_drop=1"], True, "what --quantizer should be"),
+    "rate, few images": ([*BY_RATE, "--rate=1"], True, "database images: at least 100 are needed"),
+    "quantizer": (["--quantizer=vector"], False, "--quantizer=vector"),
     "json": (["--json=none/sizes.json"], False, "none does not exist"),
 }
 

@@ -7,8 +7,9 @@ from tfplaces.compression.kernels import Kernel, find_kernels
 from tfplaces.compression.monitor import Monitor
 from tfplaces.compression.places import load_compressed, load_places, save_places
 from tfplaces.compression.pruning import EmptyKernelError, Pruning, prune_model
+from tfplaces.compression.quantizers.kmeans import share
+from tfplaces.compression.rate import compress_to_rate
 from tfplaces.compression.recipe import Compressed, Recipe, compress, share_model
-from tfplaces.compression.sharing import share
 from tfplaces.compression.smallest_file import search
 from tfplaces.compression.tfmot import import_tfmot
 
@@ -26,6 +27,7 @@ __all__ = [
     "SharedKernel",
     "SharedTraining",
     "compress",
+    "compress_to_rate",
     "find_kernels",
     "import_tfmot",
     "load_compressed",

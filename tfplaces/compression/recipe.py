@@ -16,9 +16,10 @@ from tfplaces.common.errors import UserError
 from tfplaces.common.keras_private import flat_layers
 from tfplaces.common.progress import progress
 from tfplaces.compression.finetuning import FineTuning, PrunedTraining, SharedTraining
-from tfplaces.compression.kernels import find_kernels, select_kernels, value_for
+from tfplaces.compression.kernels import Kernel, find_kernels, select_kernels, value_for
 from tfplaces.compression.pruning import SCOPES, Pruning, prune_model
-from tfplaces.compression.sharing import GRIDS, check_bits, share
+from tfplaces.compression.quantizers import QUANTIZERS
+from tfplaces.compression.quantizers.kmeans import GRIDS, check_bits, share
 from tfplaces.layers import PCAWhitening
 from tfplaces.training.checkpoint import Checkpoint
 from tfplaces.training.work_dir import WorkDir
@@ -28,6 +29,8 @@ _RAMP, _RAMP_PRUNINGS = 0.6, 20
 # Weights that the penalty has pushed below the threshold are pruned after every so many steps.
 _CONSTANT_FREQUENCY = 100
 
+# Beyond eight bits a weight there is nothing to gain: this leaves room for what a file keeps in float32.
+MAX_RATE = 16
 SCHEDULES = ("constant", "polynomial")
 
 
@@ -51,6 +54,9 @@ class Recipe:
         l1_for: another λ for some layers, by shell globs.
         grid: int8 puts levels where an int8 TFLite can hold them exactly, none leaves them free.
         refresh: number of steps of fine-tuning after which weights are assigned to levels anew; 0 means never.
+        quantizer: kmeans, or rate_distortion for a file of a given rate, see `compress_to_rate`: dense kernels are
+            rounded with error feedback, and bits are those of the other kernels.
+        rate: with rate_distortion, the mean bits a parameter of the whole file, above 0 and at most 16.
 
     Raises:
         UserError: a value is out of range or not a number, or two values exclude each other.
@@ -68,6 +74,8 @@ class Recipe:
     l1_for: Mapping[str, float] = dataclasses.field(default_factory=dict)
     grid: str = "int8"
     refresh: int = 0
+    quantizer: str = "kmeans"
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         for bits in (self.bits, *self.bits_for.values()):
@@ -85,9 +93,25 @@ class Recipe:
             raise UserError("sparsities of single layers need a sparsity for the others and the scope layer")
         if self.sparsity_for and self.schedule != "constant":
             raise UserError("sparsities of single layers are pruned at once: the schedule has to be constant")
-        for key, known in (("sparsity_scope", SCOPES), ("schedule", SCHEDULES), ("grid", GRIDS)):
+        for key, known in (
+            ("sparsity_scope", SCOPES), ("schedule", SCHEDULES), ("grid", GRIDS), ("quantizer", QUANTIZERS)
+        ):  # fmt: skip
             if getattr(self, key) not in known:
                 raise UserError(f"{key} {getattr(self, key)!r}: {' or '.join(known)}")
+        self._check_rate()
+
+    def _check_rate(self) -> None:
+        """Raises UserError where the quantizer and the rate do not go together, or with the rest."""
+        if self.quantizer == "kmeans":
+            if self.rate is not None:
+                raise UserError("a rate needs the quantizer rate_distortion; with kmeans give bits")
+            return
+        if isinstance(self.rate, bool) or not isinstance(self.rate, numbers.Real) or not 0 < self.rate <= MAX_RATE:
+            raise UserError(f"rate={self.rate!r}: mean bits a parameter of the file, above 0 and at most {MAX_RATE}")
+        if self.prunes or self.l1 or self.l1_for or self.refresh or self.schedule != "constant":
+            raise UserError("the quantizer rate_distortion neither prunes nor fine-tunes: its rate decides on zeros")
+        if self.grid != "int8":
+            raise UserError("the quantizer rate_distortion puts levels on the int8 grid: leave the grid as it is")
 
     @property
     def prunes(self) -> bool:
@@ -157,9 +181,9 @@ def compress(
     """
     # Before any work: globs that match nothing.
     value_for(select_kernels(find_kernels(model), recipe.layers), recipe.bits_for, recipe.bits)
-    for layer in flat_layers(model):
-        if isinstance(layer, PCAWhitening):
-            layer.rescale()
+    if recipe.quantizer != "kmeans":
+        raise UserError(f"the quantizer {recipe.quantizer} goes by a rate: call compress_to_rate")
+    rescale_whitenings(model)
     target: dict[str, Any] = {"threshold": recipe.threshold} if recipe.threshold else {"sparsity": recipe.sparsity}
     options: dict[str, Any] = {"scope": recipe.sparsity_scope, "layers": recipe.layers}
     if recipe.sparsity_for:
@@ -180,6 +204,13 @@ def compress(
         tune.fit(fitted, callbacks, _checkpoint(work_dir, "shared"), keep_best=True)
         shared = fitted.settle()
     return Compressed(model, shared, recipe.to_json())
+
+
+def rescale_whitenings(model: keras.Model) -> None:
+    """Gives every whitening the RMS that thresholds are meant for; the descriptors stay as they are."""
+    for layer in flat_layers(model):
+        if isinstance(layer, PCAWhitening):
+            layer.rescale()
 
 
 def _checkpoint(work_dir: WorkDir | None, name: str) -> Checkpoint | None:
@@ -218,7 +249,11 @@ def share_model(
         the sharing of each kernel by its name.
     """
     kernels = select_kernels(find_kernels(model), layers)
-    bits_of = value_for(kernels, bits_for or {}, bits)
+    return share_kernels(kernels, value_for(kernels, bits_for or {}, bits), grid)
+
+
+def share_kernels(kernels: Sequence[Kernel], bits_of: Mapping[str, int], grid: str) -> dict[str, SharedKernel]:
+    """As `share_model`, for kernels that are chosen, with the bits of each by its name."""
     shared = {}
     with progress(sum(kernel.size for kernel in kernels), "sharing", "weight") as bar:
         for kernel in kernels:

@@ -27,8 +27,8 @@ from tfplaces.compression.finetuning import FineTuning
 from tfplaces.compression.kernels import Kernel, find_kernels, select_kernels
 from tfplaces.compression.places import load_compressed, save_places
 from tfplaces.compression.pruning import prune_weights
+from tfplaces.compression.quantizers.kmeans import share
 from tfplaces.compression.recipe import Compressed, Recipe, compress
-from tfplaces.compression.sharing import share
 from tfplaces.datasets import Images, PlaceDataset, halve_by_place, take_queries
 from tfplaces.describers import KerasDescriber, describe_images
 from tfplaces.evaluation import score

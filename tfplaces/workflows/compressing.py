@@ -43,6 +43,7 @@ def compress_file(
     recipe: Mapping[str, Any],
     plan: TuningPlan | None = None,
     *,
+    moments_dataset: str | None = None,
     target_drop: float | None = None,
     work_dir: str | None = None,
     tensorboard: str | None = None,
@@ -57,6 +58,8 @@ def compress_file(
         output: the `.places` file.
         recipe: arguments of `tfplaces.compression.Recipe`.
         plan: how to fine-tune; without it weights are only pruned and shared.
+        moments_dataset: with the quantizer rate_distortion, the specs of the data sets whose database images give the
+            second moments, separated by commas; nothing is then fine-tuned.
         target_drop: instead of what the recipe says of bits and of pruning, look for the smallest file whose mAP drops
             by at most so many points on any data set; see `tfplaces.compression.search`. It takes a plan with the loss
             distill.
@@ -71,12 +74,12 @@ def compress_file(
     sets: Sequence[datasets.PlaceDataset] = ()
     if plan and plan.loss == "triplet":
         sets = datasets.training_sets(plan.dataset, plan.val_dataset)
-    elif plan:
-        sets = [datasets.cached(dataset) for dataset in datasets.load_datasets(plan.dataset, "train")]
+    elif spec := plan.dataset if plan else moments_dataset:
+        sets = [datasets.cached(dataset) for dataset in datasets.load_datasets(spec, "train")]
 
     import keras
 
-    from tfplaces.compression import Monitor, Recipe, compress, save_places, search
+    from tfplaces.compression import Monitor, Recipe, compress, compress_to_rate, save_places, search
     from tfplaces.opening import load_place_net
     from tfplaces.training import WorkDir
 
@@ -86,7 +89,10 @@ def compress_file(
     # What a state that is found has to agree with.
     identity = {"model": model_path, "recipe": made.to_json(), "target_drop": target_drop, "seed": seed}
     with contextlib.ExitStack() as held:
-        if plan is None:
+        if moments_dataset:
+            images = datasets.concatenate([dataset.database for dataset in sets])
+            compressed = compress_to_rate(model, made, images, {"dataset": moments_dataset, "seed": seed})
+        elif plan is None:
             compressed = compress(model, made)
         else:
             identity |= dataclasses.asdict(plan)

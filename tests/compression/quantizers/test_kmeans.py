@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfplaces.coding import channels
-from tfplaces.compression.sharing import GRIDS, SharedKernel, share
+from tfplaces.compression.quantizers.kmeans import GRIDS, SharedKernel, share
 
 weights_of_any_kind = hnp.arrays(
     np.float32,
@@ -144,6 +144,6 @@ def test_a_kernel_is_fitted_on_a_sample_of_its_rows(monkeypatch: pytest.MonkeyPa
     weights = kernel((4000, 8))
     errors = []
     for sample in (2**20, 2000):
-        monkeypatch.setattr("tfplaces.compression.sharing._SAMPLE", sample)
+        monkeypatch.setattr("tfplaces.compression.quantizers.kmeans._SAMPLE", sample)
         errors.append(relative_error(share(weights, 1, 5).weights(), weights))
     assert errors[0] < errors[1] < 1.3 * errors[0]

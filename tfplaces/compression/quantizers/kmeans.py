@@ -9,7 +9,7 @@ import numpy as np
 from tfplaces.coding.channels import ChannelAxis, channel_rms, channel_view, row_blocks
 from tfplaces.coding.shared_kernel import GRID_MAX, SharedKernel
 from tfplaces.common.errors import UserError
-from tfplaces.compression.kmeans import kmeans_1d
+from tfplaces.compression.quantizers.lloyd_max import kmeans_1d
 
 GRIDS = ("int8", "none")
 # Levels and scales are fitted in turn, this often, on at most so many rows of a kernel.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from tfplaces.compression import kmeans
-from tfplaces.compression.kmeans import kmeans_1d
+from tfplaces.compression.quantizers import lloyd_max
+from tfplaces.compression.quantizers.lloyd_max import kmeans_1d
 
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "gaussian": lambda rng, n: rng.normal(size=n),
@@ -77,7 +77,7 @@ def test_large_cases_are_within_a_thousandth_of_the_optimum(name: str, keep_zero
             "histogram": kmeans_1d(np.tile(values, 9), k, keep_zero),  # more values than bins
         }
         with monkeypatch.context() as patch:
-            patch.setattr(kmeans, "_ATOMS", len(values))
+            patch.setattr(lloyd_max, "_ATOMS", len(values))
             best = squared_error(values, kmeans_1d(values, k, keep_zero))
         for way, levels in ours.items():
             assert squared_error(values, levels) <= 1.001 * best, (k, way)
