@@ -23,12 +23,24 @@ def best_matches(
     Returns:
         rows, best first, int64 `[q, min(count, places)]`, and their cosines or estimates of them, float32 alike.
     """
-    rows, scores = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
+    rows = [np.empty(0, np.int64)] * len(queries)
+    scores = [np.empty(0, np.float32)] * len(queries)
     for first, codes in blocks:
-        numbers = np.broadcast_to(np.arange(first, first + len(codes)), (len(queries), len(codes)))
-        rows = np.concatenate([rows, numbers], axis=1)
-        scores = np.concatenate([scores, codec.scan(queries, codes)], axis=1)
-        # Stable, and what came before comes first.
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-        rows, scores = np.take_along_axis(rows, best, 1), np.take_along_axis(scores, best, 1)
-    return rows, scores
+        for query, found in enumerate(codec.scan(queries, codes)):
+            candidates = _best(found, count, scores[query])
+            every = np.concatenate([scores[query], found[candidates]])
+            # Stable, and what came before comes first.
+            best = np.argsort(-every, kind="stable")[:count]
+            rows[query], scores[query] = np.concatenate([rows[query], first + candidates])[best], every[best]
+    if not len(queries):
+        return np.empty((0, 0), np.int64), np.empty((0, 0), np.float32)
+    return np.stack(rows), np.stack(scores)
+
+
+def _best(found: np.ndarray, count: int, before: np.ndarray) -> np.ndarray:
+    """Indices of the scores of a block, ascending, among which are all that may be among the best with those before."""
+    if len(before) == count:
+        return np.flatnonzero(found > before[-1])  # what is equal to the last comes behind it
+    if len(found) <= count:
+        return np.arange(len(found))
+    return np.flatnonzero(found >= np.partition(found, -count)[-count])
