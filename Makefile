@@ -3,9 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# The runtimes of test-runtimes; Python 3.11 has wheels of all of them.
-RUNTIMES = tflite_runtime-2.14.0 $(addprefix ai_edge_litert-,1.0.1 1.1.2 1.2.0 1.3.0 1.4.0 2.0.3 2.1.0 2.1.2 2.1.3 2.2.0 2.3.0)
-.PHONY: quickstart test test-slow test-mediapipe test-web test-runtimes test-all lint format clean
+.PHONY: quickstart test test-slow test-mediapipe test-web test-all lint format clean
 
 # The main job: train, compress, convert and evaluate on a generated town; then open quickstart/report.html.
 quickstart: .venv/installed
@@ -26,12 +24,8 @@ test-mediapipe: .venv/installed .venv-mediapipe/installed
 test-web: .venv/installed .web/installed
 	TFPLACES_WEB_MODULES=.web/node_modules $(BIN)/python -m pytest tests/lite/test_browsers.py
 
-# Which releases of the TFLite runtime compute which file right: each in an environment of its own, of 0.1 GB.
-test-runtimes: .venv/installed $(RUNTIMES:%=.runtimes/%/installed)
-	TFPLACES_RUNTIMES=.runtimes $(BIN)/python -m pytest -m slow -s tests/lite/test_runtimes.py
-
 # Every test there is; before a release.
-test-all: test test-slow test-mediapipe test-web test-runtimes
+test-all: test test-slow test-mediapipe test-web
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -58,16 +52,5 @@ format: .venv/installed
 	npm install --silent --no-save --prefix .web @litertjs/core@2.5.3 @mediapipe/tasks-vision@1.1.0
 	touch $@
 
-.runtimes/tflite_runtime-%/installed:
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet tflite-runtime==$* "numpy<2"
-	touch $@
-
-# LiteRT 1.0 was built for numpy 1.
-.runtimes/ai_edge_litert-%/installed:
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet ai-edge-litert==$* "numpy<2"
-	touch $@
-
 clean:
-	rm -rf .venv .venv-mediapipe .web .runtimes build dist *.egg-info
+	rm -rf .venv .venv-mediapipe .web build dist *.egg-info

@@ -90,8 +90,6 @@ def main(args: flags.FlagValues) -> int | None:
         descriptor_dim=args.descriptor_dim, target=args.target, seed=args.seed,
     )  # fmt: skip
     print(conversion_text(args.output, made.report, made.layers[:_SHOWN] if args.debug_layers else []))
-    for line in [*made.report["runtimes"]["wrong"], *made.report.get("shut_out", {}).values()]:
-        print(f"{made.path}: note: {line}", file=sys.stderr)
     if made.rejected:
         print(f"{made.path}: {made.rejected}", file=sys.stderr)
         return REJECTED

@@ -138,8 +138,7 @@ def test_integers_in_the_backbone_and_8_bit_weights_in_linear_layers(
         opcode = graph.operatorCodes[op.opcodeIndex]
         builtin = max(opcode.builtinCode, opcode.deprecatedBuiltinCode)
         types = [subgraph.tensors[i].type for i in (*op.inputs[:2], *op.outputs)]
-        assert builtin != code.FULLY_CONNECTED
-        if builtin == code.CONV_2D and types[0] == kind.FLOAT32:
+        if builtin == code.FULLY_CONNECTED:
             dense.append(types)
         elif builtin in (code.POW, code.EXP, code.LOG, code.L2_NORMALIZATION, code.RSQRT, code.MEAN):
             assert set(types) <= {kind.FLOAT32, kind.INT32}

@@ -15,8 +15,6 @@ from tfplaces.datasets import Images, PlaceDataset, read_batches
 from tfplaces.describers import KerasDescriber, describe_images
 from tfplaces.describers.litert import LiteRTDescriber, open_interpreter, operators
 from tfplaces.evaluation import Evaluation, check_positives, measure_latency, measure_memory, score
-from tfplaces.lite.runtimes import runtimes_report
-from tfplaces.lite.sample_image import sample_descriptor
 from tfplaces.models import PlaceNet
 
 
@@ -135,12 +133,7 @@ def file_report(
     for end, (detail,) in (("input", lite.get_input_details()), ("output", lite.get_output_details())):
         shape = [int(n) if n > 0 else "any" for n in detail["shape_signature"]]
         facts[end] = {"type": detail["dtype"].__name__, "shape": shape}
-        scale, zero_point = detail["quantization"]
-        if scale:
-            facts[end] |= {"scale": float(scale), "zero_point": int(zero_point)}
     facts |= {"operators": operators(path), "kernel_errors": dict(kernel_errors)}
-    facts["runtimes"] = runtimes_report(np.memmap(path, mode="r"))
-    facts["test"] = sample_descriptor(path)
     if checks:
         memory = measure_memory(path)
         latencies = {str(n): measure_latency([path], threads=n)[0] for n in (1, 2)}

@@ -20,7 +20,7 @@ from tfplaces.lite.folders import converting_folder
 from tfplaces.lite.layer_errors import LayerError, layer_errors
 from tfplaces.lite.outputs import output_paths, report_path
 from tfplaces.lite.requirements import check_requirements
-from tfplaces.lite.targets import check_target, shut_out
+from tfplaces.lite.targets import check_target
 from tfplaces.models import PlaceNet
 
 
@@ -110,9 +110,6 @@ def run_conversion(
             rejected = unusable = str(error)
             checks = []
         report = {**file_report(path, precision, errors, checks), "file": os.path.basename(output), "target": target}
-        if target == "litert":
-            choices = {"input_size": input_size, "batch": batch, "float_input": float_input, "int8_output": int8_output}
-            report["shut_out"] = shut_out(model, precision, **choices)
         report["norm"] = "tflite" if target == "gpu" else model.config["norm"]
         layers = []
         if (rejected or debug_layers) and verify and not unusable:

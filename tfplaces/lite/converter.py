@@ -16,7 +16,7 @@ from tfplaces.datasets import Images
 from tfplaces.layers import NetVLAD
 from tfplaces.lite import STATIC
 from tfplaces.lite.calibration import Batch, choose_images, read_full_batches
-from tfplaces.lite.float_form import convert_saved_model, export, float32_network, form_of
+from tfplaces.lite.float_form import convert_saved_model, export, float32_network
 from tfplaces.lite.folders import converting_folder
 from tfplaces.lite.integer_operators import check_integer_operators
 from tfplaces.lite.kernel_locations import kernel_errors, locate_kernels
@@ -24,7 +24,6 @@ from tfplaces.lite.kernel_writing import write_exactly, write_int4
 from tfplaces.lite.quantizing import head_dense, quantize
 from tfplaces.lite.ranges import activation_ranges
 from tfplaces.lite.requirements import check_requirements
-from tfplaces.lite.runtimes import write_min_runtime_version
 from tfplaces.lite.targets import check_file, check_target, float_input_of
 from tfplaces.lite.tflite_model import TFLiteModel, name_output
 from tfplaces.lite.truncation import truncate
@@ -127,7 +126,6 @@ def convert(
             rounded = write_exactly(file, np.memmap(floats, mode="r"), locations, shared)
             write_int4(file, locations)
             name_output(file)
-            write_min_runtime_version(file)
             file.flush()
             del file
         check_integer_operators(np.memmap(result, mode="r"), model, precision)
@@ -152,7 +150,7 @@ def _write_floats(
     size = input_size or model.input_size
     shape = (batch, None, None, 3) if size == "any" else (batch, *size, 3)
     full = precision == "full_int8"
-    saved = export(model, folder, shape, float_input, form_of(precision, target))
+    saved = export(model, folder, shape, float_input, "integers" if full else "gpu" if target == "gpu" else "usual")
     floats = convert_saved_model(model, saved, os.path.join(folder, "float32.tflite"), float_input)
     if not full:
         shutil.rmtree(saved)

@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.keras_private import flat_layers
-from tfplaces.lite.dense_form import dense_form
 from tfplaces.lite.gpu_form import gpu_form
 from tfplaces.lite.integer_head import integer_form
 from tfplaces.lite.metadata import describe_network
@@ -47,18 +46,6 @@ def float32_network(model: PlaceNet) -> PlaceNet:
     return copy
 
 
-Form = Literal["usual", "convolutions", "integers", "gpu"]
-
-
-def form_of(precision: str, target: str = "litert") -> Form:
-    """How the network is written for a precision: as it is, or by `dense_form`, `integer_form` or `gpu_form`."""
-    if precision == "full_int8":
-        return "integers"
-    if target == "gpu":
-        return "gpu"
-    return "convolutions" if precision in ("dynamic_int8", "mixed_int8") else "usual"
-
-
 def float_form(
     model: PlaceNet, folder: str, precision: str, shape: tuple[int, ...], descriptor_dim: int | None = None
 ) -> str:
@@ -66,7 +53,7 @@ def float_form(
     model = float32_network(model)
     if descriptor_dim is not None:
         model, _ = truncate(model, {}, descriptor_dim)
-    saved = export(model, folder, shape, False, form_of(precision))
+    saved = export(model, folder, shape, False, "integers" if precision == "full_int8" else "usual")
     return convert_saved_model(model, saved, os.path.join(folder, "float32.tflite"), False)
 
 
@@ -75,7 +62,7 @@ def export(
     folder: str,
     shape: tuple[int | None, ...],
     float_input: bool,
-    form: Form,
+    form: Literal["usual", "integers", "gpu"],
 ) -> str:
     """Writes the network as a SavedModel: other ways leave the variables out or copy them twice.
 
@@ -84,7 +71,7 @@ def export(
         folder: where to put it, under a name that TensorFlow takes.
         shape: shape of its images, `[batch, height, width, 3]`.
         float_input: whether the images are float32 instead of uint8.
-        form: how the network is written, see `form_of`.
+        form: how the network is written: as it is, or by `integer_form` or `gpu_form`.
 
     Returns:
         its path.
@@ -96,7 +83,7 @@ def export(
     image = tf.TensorSpec(shape, tf.float32 if float_input or form == "integers" else tf.uint8, name="image")
     describe: Callable[[tf.Tensor], tf.Tensor] = lambda image: model(image, training=False)  # noqa: E731
     if form != "usual":
-        describe = {"integers": integer_form, "gpu": gpu_form, "convolutions": dense_form}[form](model)
+        describe = (integer_form if form == "integers" else gpu_form)(model)
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(

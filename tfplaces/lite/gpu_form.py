@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from tfplaces.layers import GeM, L2Normalization, LocalResponseNormalization, NetVLAD
-from tfplaces.lite.written_anew import WrittenAnew, written_anew
 from tfplaces.models import PlaceNet
 
 # The length that shorter vectors are divided by; half precision holds it.
@@ -36,7 +36,30 @@ def gpu_form(model: PlaceNet) -> Callable[[tf.Tensor], tf.Tensor]:
     Takes float32 `[1, height, width, 3]` of a known size and gives float32 `[1, descriptor_dim]`, of unit length: the
     model's, but for vectors in it that are shorter than 1e-6, where the model's `norm` is another than `tflite`.
     """
-    return written_anew(model, _WRITTEN_ANEW)
+    changed = keras.models.clone_model(model, clone_function=_for_gpus)
+    return lambda image: changed(image, training=False)
+
+
+def _for_gpus(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The layer of a network for GPUs that stands for a layer: another one of its name, or the same."""
+    for kind, written_anew in _WRITTEN_ANEW.items():
+        if isinstance(layer, kind):
+            return written_anew(layer)
+    return layer
+
+
+class _WrittenAnew(keras.layers.Layer):
+    """A layer that computes what another one does, with the other's weights."""
+
+    def __init__(self, layer: keras.layers.Layer):
+        super().__init__(name=layer.name, dtype="float32")
+        self.layer = layer
+
+    def compute_output_shape(self, input_shape):
+        return self.layer.compute_output_shape(input_shape)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), "float32")
 
 
 def _l2_normalize(x: Any, axis: int = -1) -> Any:
@@ -51,12 +74,12 @@ def _concatenate(rows: list[Any]) -> Any:
     return rows[0]
 
 
-class _L2Normalization(WrittenAnew):
+class _L2Normalization(_WrittenAnew):
     def call(self, inputs):
         return _l2_normalize(inputs, self.layer.axis)
 
 
-class _NetVLAD(WrittenAnew):
+class _NetVLAD(_WrittenAnew):
     def call(self, inputs):
         clusters, channels = self.layer.centroids.shape
         x = _l2_normalize(inputs)
@@ -73,7 +96,7 @@ class _NetVLAD(WrittenAnew):
         return _l2_normalize(tf.reshape(v, (1, clusters * channels)))
 
 
-class _LocalResponseNormalization(WrittenAnew):
+class _LocalResponseNormalization(_WrittenAnew):
     def call(self, inputs):
         layer, channels = self.layer, inputs.shape[-1]
         distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
@@ -84,7 +107,7 @@ class _LocalResponseNormalization(WrittenAnew):
         return inputs * tf.pow(sums + layer.k, -layer.beta)
 
 
-class _GeM(WrittenAnew):
+class _GeM(_WrittenAnew):
     def call(self, inputs):
         p = self.layer.p.value
         x = tf.maximum(inputs, self.layer.epsilon)

@@ -36,15 +36,11 @@ class KernelLocation:
         return self.axes.index(axis)
 
     def constant(self, lite: TFLiteModel) -> Constant:
-        """The constant in the shape of the kernel's axes: without those before it, which NetVLAD's centroids have for
-        GPUs or, an image each, in full_int8, and without those of the one place of a convolution that stands for a
-        linear layer."""
+        """The constant without axes before the kernel's, which NetVLAD's centroids have for GPUs or, an image each, in
+        full_int8."""
         found = lite.find(self.tensor)
         if found is None:
             raise RuntimeError(f"{self.tensor} is no constant any more")
-        if _is_pointwise(found.values.shape, len(self.axes)):
-            # The scales are those of the first axis, which stays.
-            return dataclasses.replace(found, values=found.values.reshape(found.values.shape[0], -1))
         while found.values.ndim > len(self.axes):
             found = dataclasses.replace(found, values=found.values[0])
         return found
@@ -84,15 +80,8 @@ def locate_kernels(model: keras.Model, data) -> list[KernelLocation]:
     return found
 
 
-def _is_pointwise(shape: Sequence[int], axes: int) -> bool:
-    """Whether the shape is that of a convolution's kernel, at one place, where a matrix is looked for."""
-    return axes == 2 and len(shape) == 4 and shape[1] == shape[2] == 1
-
-
 def _is_kernel(values: np.ndarray, kernel: np.ndarray, sign: int) -> bool:
     """Whether a constant is a kernel times a sign, or that once or several times along axes before the kernel's."""
-    if _is_pointwise(values.shape, kernel.ndim):
-        values = values.reshape(values.shape[0], -1)
     return kernel.shape == values.shape[max(0, values.ndim - kernel.ndim) :] and bool(
         np.all((values if sign > 0 else -values) == kernel)
     )

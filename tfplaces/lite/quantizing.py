@@ -40,27 +40,22 @@ def quantize(
     from ai_edge_quantizer import qtyping, quantizer
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
-    every = qtyping.TFLOperationName.ALL_SUPPORTED
+    every, dense = qtyping.TFLOperationName.ALL_SUPPORTED, qtyping.TFLOperationName.FULLY_CONNECTED
     with _quiet_quantizer():
         recipe = quantizer.Quantizer(floats)
         if precision == "float16":
             recipe.add_weight_only_config(".*", every, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
-            # Few weights, and LiteRT 1.1 to 1.3 refuse the whole file over them: docs/runtimes.md.
-            depthwise = qtyping.TFLOperationName.DEPTHWISE_CONV_2D
-            recipe.update_quantization_recipe(".*", depthwise, algorithm_key=AlgorithmName.NO_QUANTIZE)
         elif precision == "dynamic_int8":
             recipe.add_dynamic_config(".*", every, num_bits=8)
         elif precision in STATIC:
             recipe.add_static_config(backbone_pattern(model), every, activation_num_bits=8, weight_num_bits=8)
             for layer in head_dense(model):
-                # See `dense_form`, which writes those of 8 bits as convolutions.
-                operator, bits = qtyping.TFLOperationName.CONV_2D, 8
-                granularity = qtyping.QuantGranularity.CHANNELWISE
+                bits, granularity = 8, qtyping.QuantGranularity.CHANNELWISE
                 if precision == "mixed_int4":
-                    operator, bits = qtyping.TFLOperationName.FULLY_CONNECTED, 4
+                    bits = 4
                     if layer.kernel.shape[0] % INT4_BLOCK == 0:
                         granularity = qtyping.QuantGranularity.BLOCKWISE_32
-                recipe.add_dynamic_config(layers_pattern([layer]), operator, num_bits=bits, granularity=granularity)
+                recipe.add_dynamic_config(layers_pattern([layer]), dense, num_bits=bits, granularity=granularity)
         if int8_output:
             output = qtyping.TFLOperationName.OUTPUT
             recipe.add_static_config(".*", output, activation_num_bits=8, weight_num_bits=8)

@@ -11,7 +11,7 @@ docs/delegates.md tells what was seen of each.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.keras_private import flat_layers
@@ -74,26 +74,6 @@ def check_target(
         _check_gpu(model, precision, float_input)
     if target == "web":
         _check_web(model, precision)
-
-
-def shut_out(model: PlaceNet, precision: str, **options: Any) -> dict[str, str]:
-    """The clients that would not take a file that is made for LiteRT on the CPU, and why.
-
-    Args:
-        model: the network.
-        precision: see `convert`.
-        options: the other arguments of `check_target`.
-
-    Returns:
-        of `mediapipe` and `web`, those that would refuse it or compute it badly: one line each.
-    """
-    found = {}
-    for target in ("mediapipe", "web"):
-        try:
-            check_target(model, target, precision, **options)
-        except UserError as error:
-            found[target] = str(error)
-    return found
 
 
 def _check_gpu(model: PlaceNet, precision: str, float_input: bool | None) -> None:

@@ -179,12 +179,6 @@ class TFLiteModel:
         del self._index[old]
         self._index[name] = index
 
-    def has_blocks(self) -> bool:
-        """Whether a constant has a scale for each block of its inputs."""
-        tensors = (self._graph.Tensors(i) for i in range(self._graph.TensorsLength()))
-        kinds = (tensor.Quantization().DetailsType() for tensor in tensors if tensor.Quantization() is not None)
-        return schema.QuantizationDetails.BlockwiseQuantization in kinds
-
     def set_input_shape(self, shape: Sequence[int]) -> None:
         """The shape that the input has until its user resizes it, where the converter has put 1 for the unknown."""
         self._graph.Tensors(self._graph.Inputs(0)).ShapeAsNumpy()[:] = shape
