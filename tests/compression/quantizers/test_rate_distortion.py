@@ -72,7 +72,7 @@ def test_the_rows_after_are_moved_to_where_least_squares_wants_them() -> None:
 
 
 def test_it_gains_what_brute_force_confirms() -> None:
-    """Of all 3^5 roundings near the weights, feedback finds one within 15 % of the best; plain rounding is far off."""
+    """Of 3^5 roundings near the weights: feedback is under half as far from the best as plain rounding."""
     n, channels = 5, 40
     weights, moment = kernel(n, channels, 3), correlated(n, 3)
     shared = quantize(weights, 1.0, moment[None])
