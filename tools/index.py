@@ -77,8 +77,6 @@ def main(args: flags.FlagValues) -> None:
     dataset = load_dataset(args.dataset)
     if args.images == "all":
         dataset = with_queries(dataset)
-    elif len(dataset.queries) and dataset.own_images is None:
-        print(f"{len(dataset.queries):,} queries of the data set are left out; --images=all takes them as places too")
     training = None
     if args.codec_dataset:
         training = concatenate([each.database for each in load_datasets(args.codec_dataset)])
@@ -87,6 +85,8 @@ def main(args: flags.FlagValues) -> None:
 
     try_model(args.model, input_size)
     describer = load_describer(args.model, input_size)
+    if args.images != "all" and len(dataset.queries) and dataset.own_images is None:
+        print(f"{len(dataset.queries):,} queries of the data set are left out; --images=all takes them as places too")
     common = (args.output, args.model, describer, dataset)
     if args.add:
         codec = args.codec if args["codec"].present else None

@@ -74,6 +74,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_the_smallest_file_within_the_target(town: PlaceDataset, tmp_path: Path, capsys) -> None:
     """Of the trials; its drops are those measured another way; an interrupted search ends with the same file."""
     target = 4.0

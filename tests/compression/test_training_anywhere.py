@@ -391,6 +391,7 @@ def two_replicas(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, An
     return json.loads((folder / "results.json").read_text()), folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DISTRIBUTED)
 def test_pruned_training_on_two_replicas(name: str, two_replicas: tuple[dict[str, Any], Path]) -> None:
     """As the masked network there, whose L1 Keras counts once; alike on both; and so it was saved."""

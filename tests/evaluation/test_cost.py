@@ -157,6 +157,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(folder=folder, **paths)
 
 
+@pytest.mark.slow
 def test_latency_of_real_models(models: SimpleNamespace) -> None:
     shallow, again, deep = measure_latency([models.m_tflite, models.m_tflite, models.deep_tflite])
     assert shallow.ratio == 1 and 0.1 < again.ratio < 10 and min(shallow.ms, deep.ms, deep.ratio) > 0

@@ -60,6 +60,7 @@ def test_a_file_that_loses_too_much_is_rejected(made, photos: Path, run, here: P
     assert report["worst_layers"][0]["layer"] in err
 
 
+@pytest.mark.slow
 def test_full_int8_names_the_layer_that_hurts_or_is_forced(made, photos: Path, run, here: Path) -> None:
     data = f"folder:{photos}"
     arguments = ["convert", f"--model={made.places}", "--output=a.tflite", "--precision=full_int8", "--batch=2",
