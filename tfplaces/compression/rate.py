@@ -28,7 +28,7 @@ from tfplaces.models import PlaceNet
 TOLERANCE = 0.01
 # Steps of the quantizer, in units of a channel's RMS, that are considered: from eight bits a weight to nearly none.
 _STEPS = (2.0**-5, 2.0**4)
-# Real files that are made at most; each corrects the estimate by the last one's error, so two or three do.
+# Real files that are made at most; each corrects what the ones before have taught, so three or four do.
 _TRIALS = 8
 # Weights of a kernel that its entropy is estimated from.
 _SAMPLE = 2**20
@@ -71,11 +71,10 @@ def compress_to_rate(
     estimate = _Estimate(weights)
     budget = recipe.rate * model.count_params() / 8
     low, high = _STEPS
-    # File bytes as estimated: what does not depend on the step, plus the entropy times a factor.
-    fixed, factor = 0.0, 1.0
     aim = budget * (1 - TOLERANCE / 2)
+    tried: list[tuple[float, int]] = []
+    step = estimate.step(aim, low, high)
     for trial in range(_TRIALS):
-        step = estimate.step((aim - fixed) / factor, low, high)
         for name, values in weights.items():
             shared[name] = rate_distortion.quantize(values, step, moments[name])
         size, coded = _file_bytes(result, list(layers))
@@ -87,15 +86,34 @@ def compress_to_rate(
             for name, layer in layers.items():
                 layer.kernel.assign(shared[name].weights())
             return result
-        if step in _STEPS:
+        left = aim - (size - coded)
+        if step in _STEPS or left <= 0:
             break
+        tried.append((step, coded))
         low, high = (step, high) if size > budget else (low, step)
-        fixed, factor = size - coded, coded / max(estimate.bytes(step), 1.0)
+        step = _next_step(tried, estimate, left, low, high)
     per_parameter = 8 / model.count_params()
     raise UserError(
         f"rate={recipe.rate}: no step comes within 1 % of it; the last one tried takes {size * per_parameter:.3f} bits "
         f"per parameter, and {(size - coded) * per_parameter:.3f} of them are not those of {', '.join(layers)}"
     )
+
+
+def _next_step(
+    tried: Sequence[tuple[float, int]], estimate: _Estimate, target: float, low: float, high: float
+) -> float:
+    """The step at which the indices should take so many bytes, by what they took at the steps tried before.
+
+    After one trial the estimate is corrected by its error there. After two, a power law goes through the last ones: at
+    large steps errors that were passed on make more weights different from zero than the estimate knows of.
+    """
+    step, coded = tried[-1]
+    if len(tried) == 1:
+        return estimate.step(target * estimate.bytes(step) / max(coded, 1), low, high)
+    before, coded_before = tried[-2]
+    power = math.log(coded / coded_before) / math.log(step / before) if min(coded, coded_before) > 0 else 0.0
+    wanted = step * (target / coded) ** (1 / power) if power < 0 else 0.0
+    return wanted if low < wanted < high else math.sqrt(low * high)
 
 
 def _file_bytes(compressed: Compressed, names: Sequence[str]) -> tuple[int, int]:
