@@ -20,8 +20,9 @@ from absl import flags
 from tfplaces.common.errors import DataWarning, UserError
 from tfplaces.tools import entry, flag_values
 
-# The keys of `tfplaces.index.CODECS`, which a --help is too quick to import; and the smallest usual thumbnail.
+# The keys of `tfplaces.index.CODECS`, which a --help is too quick to import.
 CODECS = ("float16", "int8", "int4", "int2", "binary")
+# Names that a line lists at most.
 LISTED = 5
 
 

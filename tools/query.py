@@ -52,6 +52,7 @@ def main(args: flags.FlagValues, arguments: list[str]) -> None:
     input_size = flag_values.size(args.input_size)
 
     from tfplaces.common.text import printable_name
+    from tfplaces.datasets import ImageFiles
     from tfplaces.index import open_index
     from tfplaces.index.near import Near
     from tfplaces.workflows import querying
@@ -70,7 +71,7 @@ def main(args: flags.FlagValues, arguments: list[str]) -> None:
         notes += check_model(index, identify(args.model, describer), describer, args.force)
         for note in notes:
             warnings.warn(note, DataWarning, stacklevel=1)
-        images = querying.image_files(photos)
+        images = ImageFiles("", photos)
         found = querying.answers(index, describer, images, args.matches, near, args.sequence)
         answers = stack.enter_context(querying.writing_json(args.json)) if args.json else None
         facts = [("index", printable_name(args.index)), ("places", f"{len(index):,}"), ("photos", f"{len(photos):,}")]

@@ -25,7 +25,7 @@ try:
     from tfplaces.index import open_index
     from tfplaces.opening import load_describer
     from tfplaces.workflows.index_model import check_model, identify
-    from tfplaces.workflows.querying import answer_text, answers, image_files
+    from tfplaces.workflows.querying import answer_text, answers
 except ModuleNotFoundError as error:
     print(f"find_place: {error.name} is not installed; in a checkout of tfplaces: pip install \".[lite]\"",
           file=sys.stderr)  # fmt: skip
@@ -63,7 +63,7 @@ def find_in_index(model: str, path: str, photos: list[str], matches: int) -> Non
         describer = load_model(model)
         for note in check_model(index, identify(model, describer), describer, force=False):
             print(f"find_place: {printable_name(note)}", file=sys.stderr)
-        for answer in answers(index, describer, image_files(photos), matches):
+        for answer in answers(index, describer, ImageFiles("", photos), matches):
             print(answer_text(answer))
 
 

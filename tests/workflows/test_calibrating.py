@@ -11,7 +11,7 @@ import pytest
 from index_files import PixelDescriber, write_model
 from PIL import Image
 
-from tfplaces.datasets import PlaceDataset, load_dataset, take_queries
+from tfplaces.datasets import ImageFiles, PlaceDataset, load_dataset, take_queries
 from tfplaces.index import Place, open_index
 from tfplaces.workflows import calibrating, indexing, querying
 
@@ -46,7 +46,7 @@ def test_answers_are_as_sure_as_they_are_right(town: Path, tmp_path: Path) -> No
     build(town, output, dataset)
     learnt = calibrating.calibrate_index(output, town / "model.keras", PixelDescriber(), dataset)
     assert (learnt.photos, learnt.fitted_on) == (PLACES, dataset.spec)
-    photos = querying.image_files([str(town / "queries" / name) for name in dataset.queries.names])
+    photos = ImageFiles("", [str(town / "queries" / name) for name in dataset.queries.names])
     with open_index(output) as index:
         answers = list(querying.answers(index, PixelDescriber(), photos, 2))
     right = [answer.matches[0].place.name == Path(answer.photo).name for answer in answers]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import hold
-from tfplaces.datasets import load_dataset
+from tfplaces.datasets import ImageFiles, load_dataset
 from tfplaces.index import open_index
 from tfplaces.index.near import Near
 from tfplaces.workflows import indexing, querying
@@ -49,7 +49,7 @@ def add(folder: Path, describer: PixelDescriber | None = None, photos: str = "ph
 
 def find(folder: Path, photos: list[Path], near: Near | None = None) -> list[querying.Answer]:
     with open_index(folder / "a.index") as index:
-        files = querying.image_files([str(photo) for photo in photos])
+        files = ImageFiles("", [str(photo) for photo in photos])
         return list(querying.answers(index, PixelDescriber(), files, 3, near))
 
 
@@ -297,7 +297,7 @@ def test_frames_of_a_drive_vote(folder: Path) -> None:
     drive[4] = drive[0]
     with open_index(folder / "a.index") as index:
         for sequence, expected in ((1, ["0.png"]), (4, ["3.png", "4.png", "5.png"])):  # 0, 1 or 2 places further
-            files = querying.image_files([str(photo) for photo in drive])
+            files = ImageFiles("", [str(photo) for photo in drive])
             found = list(querying.answers(index, PixelDescriber(), files, 1, sequence=sequence))
             names = [answer.matches[0].place.name for answer in found]
             assert names[4] in expected and names[:4] == ["0.png", "1.png", "2.png", "3.png"] and names[5] == "5.png"

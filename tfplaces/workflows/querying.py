@@ -14,7 +14,7 @@ import numpy as np
 from tfplaces.common.errors import UserError
 from tfplaces.common.files import read_regular, replacing
 from tfplaces.common.text import printable_name
-from tfplaces.datasets import ImageFiles, Images
+from tfplaces.datasets import Images
 from tfplaces.datasets.discovery import find_images
 from tfplaces.datasets.image_kinds import EXTENSIONS
 from tfplaces.describers import Describer, stream_descriptors
@@ -24,6 +24,7 @@ from tfplaces.index.database import errors_named
 from tfplaces.index.near import Near, rows_near
 from tfplaces.index.probability import Calibration
 from tfplaces.index.scanning import best_matches
+from tfplaces.index.schema import rows_per_block
 from tfplaces.index.sequences import sequence_scores
 from tfplaces.workflows.calibrating import LOOKED_AT, SETTING, lead_of
 
@@ -200,11 +201,6 @@ def answer_text(answer: Answer) -> str:
     return "\n".join(lines)
 
 
-def image_files(photos: Sequence[str]) -> ImageFiles:
-    """Photos by their paths."""
-    return ImageFiles("", photos)
-
-
 def _match_json(match: Match) -> dict[str, Any]:
     place = match.place
     found: dict[str, Any] = {"name": place.name, "score": round(match.score, 6), "latitude": place.latitude,
@@ -253,6 +249,6 @@ def _blocks(index: PlaceIndex, allowed: np.ndarray | None) -> Iterator[tuple[int
     if allowed is None:
         yield from index.blocks()
         return
-    step = max(1, 2**20 // index.codec.code_bytes)
+    step = rows_per_block(index.codec.code_bytes)
     for first in range(0, len(allowed), step):
         yield first, index.codes(allowed[first : first + step])
